@@ -1,4 +1,4 @@
-"""A destination in memory and its sink: it may be away, slow, or refuse; passes the contract suite of the real ones."""
+"""A destination in memory and its sink, which can fail, hang or refuse; both pass the contract suite of real sinks."""
 
 import asyncio
 import time
@@ -12,23 +12,23 @@ Place = tuple[int, int]  # partition, offset
 
 
 class Destination:
-    """What is written, by how often; shared by the sinks of several processes."""
+    """The written records with their counts; shared by the sinks of several processes."""
 
     def __init__(self) -> None:
         self.written: Counter[Place] = Counter()
-        self.before: Counter[Place] = Counter()  # of logs that have lost their end
-        self.anew: list[set[int]] = []  # what was said to begin anew
+        self.before: Counter[Place] = Counter()  # of truncated logs
+        self.anew: list[set[int]] = []  # arguments of `begin_anew`
         self.order: list[Place] = []
         self.away = False
-        self.fails_after: int | None = None  # so many records of a flush are taken, and then it is away
+        self.fails_after: int | None = None  # number of records of a flush that are taken before it fails
         self.refuses: Callable[[SinkRecord], bool] = lambda record: False
         self.answers = asyncio.Event()  # clear: a write hangs
         self.answers.set()
-        self.keeps_offsets = False  # `resume` says how far it is, and what it has is left out
+        self.keeps_offsets = False  # `resume` returns offsets, and repeats are left out
         self.opened = 0
 
     def ends(self) -> dict[int, int]:
-        """By partition, after the last record that is written."""
+        """{partition: offset after the last written record}."""
         ends: dict[int, int] = {}
         for partition, offset in self.written:
             ends[partition] = max(ends.get(partition, 0), offset + 1)
@@ -36,7 +36,7 @@ class Destination:
 
 
 class FakeSink:
-    """app.sinks.port.Sink on a Destination, one write a record."""
+    """app.sinks.port.Sink on a Destination, one write per record."""
 
     kind = "fake"
 
@@ -46,7 +46,7 @@ class FakeSink:
         self.destination, self.name, self.linger, self._due_at = destination, name, linger, due_at
         self._held: list[SinkRecord] = []
         self._bytes, self._oldest = 0, 0.0
-        self._upto: dict[int, int] = {}  # done, and not reported yet
+        self._upto: dict[int, int] = {}  # completed, and not reported yet
         self._refused: list[tuple[SinkRecord, str]] = []
         self.most_bytes = 0
         self.closed = self.flushing = False
@@ -107,7 +107,7 @@ class FakeSink:
                 place = (record.partition, record.offset)
                 self.destination.written[place] += 1
                 self.destination.order.append(place)
-            del self._held[0]  # with what follows, one step: nothing can be cancelled in between
+            del self._held[0]  # no await from here on, so no cancellation in between
             self._bytes -= len(record.payload)
             self._upto[record.partition] = record.offset + 1
             taken += 1

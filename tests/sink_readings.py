@@ -1,4 +1,4 @@
-"""Records as a runner gives them to a sink, decoded by the product's own decoder."""
+"""Records as the runner gives them to a sink, decoded by the product's decoder."""
 
 import json
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def sink_record(
     schema: Schema = DEFAULT,
     **fields: Any,
 ) -> SinkRecord:
-    """A record whose reading is `seconds` after START, and which came in `came` seconds after START (None: 10 ms after
-    its reading). `sequence` None: the offset. `node`: of iot/{user}/{device}.
+    """A record whose reading is `seconds` after START, and which arrived `came` seconds after START (None: 10 ms after
+    the reading). `sequence` None: the offset. `node`: of iot/{user}/{device}.
     """
     time = START + timedelta(seconds=seconds)
     arrived = START + timedelta(seconds=seconds + 0.01 if came is None else came)
@@ -47,7 +47,7 @@ def sink_record(
 
 
 def as_sink_record(message: Message, partition: int = 0, schema: Schema = DEFAULT) -> SinkRecord:
-    """A record of good telemetry."""
+    """A record of valid telemetry."""
     address = address_of(message)
     assert isinstance(address, Address), address
     at = arrived_ms(message, message.timestamp)
@@ -60,10 +60,10 @@ def as_sink_record(message: Message, partition: int = 0, schema: Schema = DEFAUL
 
 @cache
 def _decoder(schema: Schema) -> Decoder:
-    """Of any time: tests say how late a reading came."""
+    """A decoder without limits on time."""
     return Decoder(DecodeLimits(time_future_max=1e9, time_past_max=1e9), schema)
 
 
 def offsets(records: Sequence[SinkRecord]) -> list[int]:
-    """Of each its offset."""
+    """The offset of each record."""
     return [record.offset for record in records]

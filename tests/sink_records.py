@@ -1,4 +1,4 @@
-"""Records for sinks, made as the runner makes them: payloads in, through the decoder that every sink has."""
+"""Records for sinks, made by the decoder of every sink: payloads in, records out."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from tests.unit.records import Message
 
 
 def message(offset: int, payload: Any = None, *, user: str = "u1", device: str = "d1", **more: Any) -> Message:
-    """A record of Kafka with a reading of this device, which came in just now; `more` are fields of its payload."""
+    """A record of Kafka with a reading of this device, arriving now; `more` are fields of its payload."""
     now_ms = int(time.time() * 1000)
     if payload is None:
         payload = {
@@ -35,7 +35,7 @@ def message(offset: int, payload: Any = None, *, user: str = "u1", device: str =
 def sink_records(
     offsets: Sequence[int], partition: int = 0, *, settings: Settings | None = None, **more: Any
 ) -> list[SinkRecord]:
-    """What a sink is given of such records, one for each offset, of ten devices `d<n>` in turn."""
+    """The records that a sink is given, one for each offset, of ten devices `d<n>` in turn."""
     decoder = SinkDecoder(settings or Settings(_env_file=None))
     more = {"user": f"u{partition}", **more}
     found = [message(offset, **{"device": f"d{offset % 10}", **more}) for offset in offsets]
@@ -45,6 +45,6 @@ def sink_records(
 
 
 def status_record(offset: int, word: bytes = b"online", *, node: str = "n1") -> Message:
-    """A node's status."""
+    """A status record of a node."""
     topic = f"iot/{node}/status".encode()
     return Message(word, [("mqtt_topic", topic), ("kind", Kind.STATUS.encode())], node.encode(), 0, offset)

@@ -27,7 +27,7 @@ ACCOUNT, PASSWORD = "iot-sink", "a pass=word #1"  # not a secret
 
 
 class Destination(Protocol):
-    """A server that can be harmed."""
+    """A server that can be killed and frozen."""
 
     @property
     def process(self) -> ChildProcess: ...
@@ -37,7 +37,7 @@ class Destination(Protocol):
 
 @contextmanager
 def running(server: Any) -> Iterator[Any]:
-    """The server, started; killed in the end."""
+    """The server, started; killed at the end."""
     server.start()
     try:
         server.wait_ready()
@@ -48,7 +48,7 @@ def running(server: Any) -> Iterator[Any]:
 
 @contextmanager
 def frozen(server: Destination) -> Iterator[None]:
-    """It has its connections, and says nothing."""
+    """The server keeps its connections, and sends nothing."""
     server.process.signal(signal.SIGSTOP)
     try:
         yield
@@ -57,7 +57,7 @@ def frozen(server: Destination) -> Iterator[None]:
 
 
 class RedisServer:
-    """A Redis without a password, or with the account ACCOUNT, which may do what a sink does and no more."""
+    """A Redis without a password, or with the account ACCOUNT, which has exactly the rights of a sink."""
 
     def __init__(self, directory: Path, certificates: Certificates | None = None, lines: Sequence[str] = ()) -> None:
         self.directory, self.port, self._certificates, self._lines = directory, free_port(), certificates, lines
@@ -96,7 +96,7 @@ class RedisServer:
 
 
 def acl(*more: str) -> list[str]:
-    """Lines for a Redis whose default account may do nothing, and ACCOUNT what docs/sinks.md says, and `more`."""
+    """Lines for a Redis whose default account has no rights, and ACCOUNT the rights of docs/sinks.md and `more`."""
     rights = " ".join(("~iot:*", "+eval", "+evalsha", "+getrange", "+set", *more))
     return [f'user {ACCOUNT} on "#{_sha256(PASSWORD)}" {rights}', "user default off"]
 
@@ -152,7 +152,7 @@ class InfluxServer:
             return False
 
     def query(self, statement: str) -> list[dict[str, Any]]:
-        """The series that a statement of InfluxQL gives, times in microseconds."""
+        """The series that a statement of InfluxQL returns, times in microseconds."""
         words = {"q": statement, "db": "iot", "epoch": "u"}
         data = urllib.parse.urlencode(words).encode()
         answer = json.loads(_get(f"{self.url}/query", self._certificates, data)[1])
@@ -163,12 +163,12 @@ class InfluxServer:
         return series
 
     def write(self, lines: str) -> None:
-        """Take lines, times in nanoseconds."""
+        """Write lines, times in nanoseconds."""
         status, said = _get(f"{self.url}/write?db=iot", self._certificates, lines.encode())
         assert status == 204, said
 
     def points(self, measurement: str = "telemetry") -> list[dict[str, Any]]:
-        """The points of a measurement, by column, without what they lack."""
+        """The points of a measurement, by column, without nulls."""
         return [
             {name: value for name, value in zip(one["columns"], row, strict=True) if value is not None}
             for one in self.query(f'SELECT * FROM "{measurement}"')
@@ -210,7 +210,7 @@ class VictoriaServer:
             return False
 
     def series(self, name: str) -> list[tuple[dict[str, str], list[tuple[float, int]]]]:
-        """Labels, and (value, milliseconds) each, of the series of that name."""
+        """Labels and list of (value, milliseconds) of each series with that name."""
         _get(f"{self.url}/internal/force_flush", None)
         words = {"match[]": f'{{__name__="{name}"}}', "start": "0", "end": "4000000000"}
         lines = _get(f"{self.url}/api/v1/export", None, urllib.parse.urlencode(words).encode())[1].splitlines()
@@ -220,7 +220,7 @@ class VictoriaServer:
 
 def _get(url: str, certificates: Certificates | None, data: bytes | None = None) -> tuple[int, bytes]:
     context = ssl.create_default_context(cafile=str(certificates.ca)) if certificates else None
-    login = base64.b64encode(f"{ACCOUNT}:{PASSWORD}".encode()).decode()  # who asks for none looks at none
+    login = base64.b64encode(f"{ACCOUNT}:{PASSWORD}".encode()).decode()  # a server without accounts ignores it
     request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"})
     try:
         with urllib.request.urlopen(request, timeout=10.0, context=context) as answer:

@@ -1,1 +1,1 @@
-"""Ways out of `iot-stream` beside the database: destinations behind one port, each with a consumer group of its own."""
+"""Sinks, which write the input topic to destinations beside the database: one port, a consumer group for each sink."""

@@ -1,7 +1,7 @@
-"""Records of the input topic -> SinkRecords, by the core that a worker decodes with; what it refuses is skipped.
+"""Records of the input topic -> SinkRecords, by the decoder of the worker; a record that a worker rejects is skipped.
 
-The limits on time are judged at a record's arrival, so a sink decides as a worker did, whenever it reads the record. Of
-a command it cannot know whether a device's state takes it: such a command passes.
+The limits on time are checked against the record's arrival, so a sink decides as a worker did, whenever the sink reads
+the record. A sink does not know the state of a device, so a command passes whatever that state is.
 """
 
 import time
@@ -25,11 +25,11 @@ from app.sinks.filters import RecordFilter, passing
 from app.sinks.record import SinkRecord
 
 _TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
-_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of them, or none, behind the first three headers
+_WAYS = (PACKET_ID, GATEWAY)  # a gateway adds at most one of these headers after the first three
 
 
 class SinkDecoder:
-    """Decodes for one sink, and counts what it leaves out."""
+    """Decodes for one sink, and counts the records that are left out."""
 
     def __init__(self, settings: Settings) -> None:
         limits = DecodeLimits(
@@ -38,14 +38,14 @@ class SinkDecoder:
         self._schema, self._topic = settings.telemetry_schema, settings.kafka_topic
         self._decoder, self._filter = Decoder(limits, self._schema), RecordFilter(settings)
         self._times: Times = {}
-        self._places: dict[bytes | None, tuple[Address, str]] = {}  # topic -> whose, and the key of the device
+        self._places: dict[bytes | None, tuple[Address, str]] = {}  # topic -> its address, and the key of the device
         self._annotated: list[Any] = []
         self._clock = 0
         self.skipped: Counter[str] = Counter()  # by reason, since the start
         self.filtered = 0  # since the start
 
     def decode(self, partition: int, records: Sequence[Any]) -> list[SinkRecord]:
-        """What the sink is given of these records of a partition, in their order. Never raises for any record."""
+        """The records of a partition that the sink is given, in their order. Never raises for any record."""
         self._begin()
         topic, decode, places = self._topic, self._decoder.decode, self._places
         times, clock, new, kind = self._times, self._clock, SinkRecord, _TELEMETRY
@@ -119,7 +119,7 @@ class SinkDecoder:
         self._decoder.begin()
 
     def _skip(self, found: Reading | Rejected) -> None:
-        """Count what a worker rejects, and a reading without a time that the MQTT broker had kept."""
+        """Count a record that a worker rejects, or a retained reading without a time."""
         if not isinstance(found, Rejected):
             self.skipped[HISTORY] += 1
             return
@@ -128,7 +128,7 @@ class SinkDecoder:
         self.skipped[EMPTY if cleared else str(found.reason)] += 1
 
     def _other(self, found: list[SinkRecord], partition: int, record: Any, address: Address, at: int) -> None:
-        """A record that is no telemetry: is it one that the worker takes?"""
+        """A record that is not telemetry: append it if the worker would take it, else count why it is left out."""
         user, device, kind = address.user_id, address.device_id, address.kind
         owners = self._filter.owners
         if kind not in self._filter.kinds or (owners and not owners(user, device)):

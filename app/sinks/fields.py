@@ -1,7 +1,7 @@
-"""The fields of a reading as series name them, `engine.oil.temp` for what is nested; and a record without some.
+"""The names of a reading's fields in series, `engine.oil.temp` for a nested field; and a record without some fields.
 
-A name beyond PATH_LONGEST is cut, and told from others by its hash: names are kept, and that of an object stands before
-each of its fields, so that one payload with a long name and many fields would be gigabytes of them.
+A name beyond PATH_LONGEST is cut and ends in its hash, which keeps the name unique. Names stay in memory, and the name
+of an object is part of the name of each of its fields: a payload with a long name and many fields would take gigabytes.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ PATH_LONGEST = 256  # characters
 
 
 def names_of(reading: Reading, columns: Sequence[str]) -> list[str]:
-    """The columns that the reading has, then its other fields, those within objects by their path."""
+    """The columns that the reading has, then its other fields; a field within an object by its path."""
     names = [column for column in columns if getattr(reading, column) is not None]
     if reading.extra_json.find("{", 1) < 0:
         return names + [name if len(name) <= PATH_LONGEST else _path("", name) for name in reading.extra]
@@ -49,7 +49,7 @@ def _is_object(raw: Any) -> bool:
 
 
 def without(record: SinkRecord, left_out: Collection[str], columns: Mapping[str, str]) -> SinkRecord:
-    """The record without these fields, its payload made anew; `columns`: name -> the JSON field that it is sent as."""
+    """The record without these fields, with a new payload; `columns`: name -> JSON field of the column."""
     reading: Reading = record.reading
     left_out = frozenset(left_out)
     extra = _less(reading.extra, left_out, "")
@@ -59,7 +59,7 @@ def without(record: SinkRecord, left_out: Collection[str], columns: Mapping[str,
 
 
 def payload_of(reading: Reading, columns: Mapping[str, str]) -> bytes:
-    """A reading as a payload that would be decoded to it."""
+    """The payload that decodes to this reading."""
     found = {name: value for name in columns if (value := getattr(reading, name)) is not None}
     return _encode(
         {
@@ -74,8 +74,8 @@ def payload_of(reading: Reading, columns: Mapping[str, str]) -> bytes:
 
 
 def _less(fields: Mapping[str, Any], left_out: Collection[str], before: str) -> Mapping[str, Any]:
-    """The fields but those whose path is left out; an object that has nothing left goes with them. `fields` itself when
-    all of them stay.
+    """The fields whose path is not in `left_out`; an object without any field left is removed too. Returns `fields`
+    itself when no field is removed.
     """
     found: dict[str, Any] = {}
     changed = False

@@ -1,4 +1,4 @@
-"""Which records a sink is given, and which fields of them: globs of the settings in, verdicts out."""
+"""Which records, and which of their fields, a sink is given: globs of the settings in, verdicts out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,19 +10,19 @@ from app.settings import Settings
 from app.sinks.fields import names_of, without
 from app.sinks.record import SinkRecord
 
-VERDICTS = 50_000  # names whose verdict is kept, at most 10 MB
+VERDICTS = 50_000  # cached verdicts of names, at most 10 MB
 ALL = ("*",)
 
 
 class NameFilter:
-    """Ids and globs, with the verdicts of the names that were asked for lately."""
+    """Ids and globs, with a cache of the verdicts on recent names."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._globs = Globs(texts)
         self._verdicts: dict[str, bool] = {}
 
     def takes_in(self, name: str) -> bool:
-        """Whether one of them takes in this name."""
+        """Whether an id or a glob matches this name."""
         verdict = self._verdicts.get(name)
         if verdict is None:
             if len(self._verdicts) >= VERDICTS:
@@ -32,18 +32,18 @@ class NameFilter:
 
 
 class FieldFilter:
-    """Takes the fields that no glob takes in out of records of a schema."""
+    """Removes the fields that no glob matches from records of a schema."""
 
     def __init__(self, keys: Sequence[str], schema: Schema) -> None:
-        """A column is meant by its own name, and by any JSON field that it is read from; what is nested by its path, or
-        the path of an object that it is in.
+        """`keys` match a column by its name or by any JSON field that the column is read from, and a nested field by
+        its path or by the path of an object around it.
         """
         self._names = NameFilter(keys)
         self._columns = {one.name: one.fields[0] for one in schema.columns}
         self._of_columns = {one.name: any(map(self._names.takes_in, (one.name, *one.fields))) for one in schema.columns}
 
     def apply(self, record: SinkRecord) -> SinkRecord | None:
-        """The record with the fields that pass, its payload made anew of them; None when it has none of them."""
+        """The record with the fields that pass, and a new payload of these; None when no field passes."""
         names = names_of(record.reading, tuple(self._columns))
         left_out = {name for name in names if not self._takes_in(name)}
         if not left_out:
@@ -72,7 +72,7 @@ class RecordFilter:
 
     @property
     def owners(self) -> Callable[[str, str], bool] | None:
-        """The test of a user id and a device id; None when everybody's pass."""
+        """The test of a user id and a device id; None when all users and devices pass."""
         return None if self._users is None and self._devices is None else self._takes
 
     def _takes(self, user_id: str, device_id: str) -> bool:
@@ -82,6 +82,8 @@ class RecordFilter:
 
 
 def passing(fields: FieldFilter, records: Sequence[SinkRecord]) -> list[SinkRecord]:
-    """The records that have fields which pass, with these alone; a record without a reading passes as it is."""
+    """The records with at least one field that passes, without their other fields; a record without a reading passes
+    unchanged.
+    """
     found: list[Any] = [record if record.reading is None else fields.apply(record) for record in records]
     return [record for record in found if record is not None]

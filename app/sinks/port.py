@@ -1,7 +1,7 @@
-"""The port of all ways out: what the runner asks of a sink, and what a sink answers.
+"""The port of all sinks: the calls that the runner makes, and what a sink returns.
 
-The runner asks one thing at a time: it calls no method of a sink while another one of the same sink runs, `held` and
-`due` excepted. So a sink needs no lock, and its memory is what `add` was given and no `flush` has taken off.
+The runner makes one call at a time: no method of a sink runs while another method of the same sink does, except `held`
+and `due`. So a sink needs no lock. Its buffer is the records that `add` was given and no `flush` has completed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,29 +12,29 @@ from app.sinks.record import SinkRecord
 
 
 class Held(NamedTuple):
-    """What a sink has in memory and has not written."""
+    """The buffer of a sink: records in memory that are not written."""
 
     records: int = 0
-    bytes: int = 0  # about what they take in memory
-    oldest: float | None = None  # when the first of them was added, in seconds of time.monotonic; None: there is none
-    full: bool = False  # as many as the sink's own settings let it hold; the runner bounds the bytes
+    bytes: int = 0  # about how much memory the records take
+    oldest: float | None = None  # when the first record was added, in seconds of time.monotonic; None: no record
+    full: bool = False  # the limit of the sink's own settings is reached; the runner bounds the bytes
 
 
 class Flushed(NamedTuple):
-    """How far a flush came."""
+    """The result of a flush."""
 
-    upto: Mapping[int, int] = {}  # {partition: offset}: every record before the offset that was added is done with
-    refused: Sequence[tuple[SinkRecord, str]] = ()  # what it never takes, and why: these become dead letters
+    upto: Mapping[int, int] = {}  # {partition: offset}: every added record before the offset is completed
+    refused: Sequence[tuple[SinkRecord, str]] = ()  # records that are refused for ever, and why: they are dead-lettered
 
 
 NOTHING_FLUSHED = Flushed()
 
 
 class SinkUnavailable(TransientError):
-    """The destination does not take anything now; the same call may succeed later.
+    """The destination is unavailable; the same call may succeed later.
 
-    `cure` says what an operator has to do, when it does not come back by itself; `retry_after`: not before so many
-    seconds; `so_far`: what was done all the same, which is not to be done again.
+    `cure`: what an operator has to do, if the destination does not recover by itself; `retry_after`: seconds before the
+    next try; `so_far`: the part of a flush that was completed, which must not be repeated.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class SinkUnavailable(TransientError):
 
 
 class SinkMisconfigured(SettingsError):
-    """The destination can never take anything as this sink is set; str() names the setting. Ends the program."""
+    """With these settings the destination can never take anything; str() names the setting. Ends the program."""
 
 
 class Sink(Protocol):
-    """A destination. Made with `(name, settings)`: its own name, and the Settings with those of its table laid over.
+    """A destination. Its constructor takes `(name, settings)`: the instance's name, and Settings with its table merged.
 
-    Making one connects to nothing and raises SinkMisconfigured for settings that do not go together.
+    The constructor connects to nothing and raises SinkMisconfigured for settings that contradict each other.
     """
 
     @property
@@ -64,59 +64,59 @@ class Sink(Protocol):
 
     @property
     def linger(self) -> float:
-        """Longest that a record may be held before a flush, in seconds; 0: whatever was read is flushed at once."""
+        """Longest time a record may be buffered before a flush, in seconds; 0: every read is flushed at once."""
 
     async def open(self) -> None:
-        """Connect, and look whether the destination would take what is written. Called again after a failure.
+        """Connect, and check that the destination would accept writes. Called again after a failure.
 
-        Raises SinkUnavailable, which is tried again, and SinkMisconfigured.
+        Raises SinkUnavailable, after which the call is retried, and SinkMisconfigured.
         """
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """How far the destination is, as it knows it: {partition: offset}, of these that were just assigned; none of a
-        sink that keeps no offsets. Raises SinkUnavailable.
+        """The next offsets by the destination's own account, {partition: offset}, of newly assigned partitions; empty
+        for a sink that stores no offsets. Raises SinkUnavailable.
 
-        Reading goes on where the group has committed all the same: a process that ended between a flush and its dead
-        letters has sent none of them. So `add` is given records again that are before this offset: the sink leaves out
-        those that the destination has, and refuses those again that it never takes.
+        Reading resumes at the committed offsets all the same, as a process may have ended after a flush and before its
+        dead letters. So `add` may be given records before these offsets again: the sink leaves out the records that the
+        destination has, and refuses again the records that the destination never takes.
         """
 
     async def begin_anew(self, partitions: Collection[int]) -> None:
-        """The logs of these partitions have lost their end, or are of another topic: they are read from their start,
-        and an offset that the destination has may be that of another record now. Called after `resume`, before `add`.
+        """The logs of these partitions were truncated, or belong to another topic: they are read from their start, and
+        an offset that the destination has may now be another record's. Called after `resume`, before `add`.
 
-        Nothing to do for a sink that keeps no offsets. Safe to call again. Raises SinkUnavailable.
+        A sink that stores no offsets does nothing. Safe to call again. Raises SinkUnavailable.
         """
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records into memory, in order by partition. Never waits, never fails."""
+        """Buffer records, in order by partition. Never waits, never fails."""
 
     @property
     def held(self) -> Held:
-        """What is in memory now; asked after every `add`, so it has to be at hand."""
+        """What is buffered now; read after every `add`, so the answer must be cheap."""
 
     @property
     def due(self) -> bool:
-        """Whether what is held is enough for a flush; the runner sees to `linger`."""
+        """Whether enough is buffered for a flush; the runner checks `linger`."""
 
     async def flush(self) -> Flushed:
-        """Write what is held, all of it or as far as it came, and let go of what is written or refused.
+        """Write the buffer, whole or in part, and remove what is written or refused from the buffer.
 
-        Raises SinkUnavailable, and then holds what is not written; the call is made again. May be cancelled at any
-        await: what was under way counts as not written, and is held; what was done before is in the answer to the next
-        call, which is made also when nothing is held. What is written twice must do no harm, as far as the destination
-        can tell a repeat.
+        Raises SinkUnavailable; then the buffer keeps what is not written, and the call is retried. May be cancelled at
+        any await: a write in progress counts as not written and stays buffered; what was completed before is in the
+        result of the next call, which is made even with an empty buffer. A record that is written twice must do no
+        harm, as far as the destination can detect a repeat.
         """
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Drop what is held of these partitions: whoever owns them next reads it."""
+        """Drop the buffered records of these partitions: the next owner reads them."""
 
     async def close(self) -> None:
-        """Let go of all connections; nothing is written any more. Safe before `open`, and twice. Never raises."""
+        """Close all connections; nothing more is written. Safe before `open`, and twice. Never raises."""
 
 
 class SampleText(Protocol):
-    """What a sink that can show a sample has beside the port (`iot-stream sink NAME --check`)."""
+    """Implemented by a sink that can print a sample (`iot-stream sink NAME --check`)."""
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
-        """What would be written of these records, in lines for a person; nothing is written."""
+        """What would be written for these records, as lines of text; nothing is written."""

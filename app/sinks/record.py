@@ -1,4 +1,4 @@
-"""One record of the input topic as a sink is given it: whose it is, what it says, and the bytes it was made of."""
+"""One record of the input topic as a sink is given it: its owner, its reading, and its original bytes."""
 
 from typing import Any, final
 
@@ -11,18 +11,18 @@ from app.core.model.records import Kind
 class SinkRecord(Struct, frozen=True, gc=False):
     """A record that passed decoding and the filters of a sink.
 
-    `reading` is the struct of the schema in force (app.core.model.records.Reading, with its columns); None for a record
-    that is no telemetry. Where a sink has a filter by field, `reading` and `payload` have the fields that passed alone.
+    `reading` is the struct of the configured schema (app.core.model.records.Reading, with its columns); None for a
+    record that is not telemetry. With a filter by field, `reading` and `payload` have only the fields that passed.
     """
 
     topic: str
     partition: int
     offset: int
-    ingest_ms: int  # when it came in (app.core.model.arrival), milliseconds since 1970
+    ingest_ms: int  # time of arrival (app.core.model.arrival), milliseconds since 1970
     kind: Kind
     user_id: str  # the user, or the node of iot/*
-    device_id: str  # the device, or the sensor; empty for a record of no device
-    key: str  # of the device, told from all others: `user/device`, `iot/node/sensor`; the user alone without a device
+    device_id: str  # the device, or the sensor; empty for a record without a device
+    key: str  # of the device, unique: `user/device`, `iot/node/sensor`; the user alone without a device
     reading: Any  # Reading | None
     payload: bytes  # as it was sent
     headers: Any  # Sequence[tuple[str, bytes]]

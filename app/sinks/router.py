@@ -1,4 +1,4 @@
-"""Which sinks there are and how each is set: IOT_SINKS and the tables [sinks.NAME] in; instances out."""
+"""The configured sinks: IOT_SINKS and the tables [sinks.NAME] in; instances with their settings out."""
 
 import importlib
 import re
@@ -18,13 +18,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of a consumer group and o
 
 
 class SinkKind(NamedTuple):
-    """A kind of sink: where its class is, what its settings begin with, where its metrics are."""
+    """A kind of sink: its class, the prefix of its settings, the port of its metrics."""
 
     module: str  # of app.sinks
-    made_by: str  # the class in it
+    made_by: str  # the class in that module
     prefix: str  # of its settings, without IOT_
     metrics_port: int
-    extra: str  # of the package, which has what it imports
+    extra: str  # of the package, with the dependencies of the module
 
 
 KINDS: Mapping[str, SinkKind] = {
@@ -37,22 +37,22 @@ KINDS: Mapping[str, SinkKind] = {
 
 
 class SinkInstance(Struct, frozen=True):
-    """One sink that may run."""
+    """One configured sink."""
 
     name: str
     kind: str  # of KINDS
-    settings: Settings  # with those of its table
+    settings: Settings  # merged with its table
 
     @property
     def metrics_port(self) -> int:
-        """The port of /metrics that is set, else that of its kind."""
+        """The configured port of /metrics, else the port of the kind."""
         if "metrics_port" in self.settings.model_fields_set:
             return self.settings.metrics_port
         return KINDS[self.kind].metrics_port
 
 
 def sink_tables() -> Mapping[str, Any]:
-    """The tables [sinks.NAME] of the TOML file, as they stand there. Raises SettingsError when it is no TOML."""
+    """The tables [sinks.NAME] of the TOML file, as written. Raises SettingsError when the file is not TOML."""
     found = toml_content().get("sinks")
     return found if isinstance(found, dict) else {}
 
@@ -60,7 +60,7 @@ def sink_tables() -> Mapping[str, Any]:
 def instances(settings: Settings, names: Sequence[str] = ()) -> list[SinkInstance]:
     """The sinks of these names, or of IOT_SINKS, or of all tables: each once, in this order.
 
-    Raises SettingsError that names all that is wrong with them.
+    Raises SettingsError that lists every mistake.
     """
     tables, wrong, found = sink_tables(), list[str](), list[SinkInstance]()
     for name in dict.fromkeys(names or settings.sinks or tables):
@@ -81,8 +81,8 @@ def instances(settings: Settings, names: Sequence[str] = ()) -> list[SinkInstanc
 
 
 def build_sink(instance: SinkInstance) -> Sink:
-    """The sink, not connected yet. Raises PermanentError when a package is not installed, SinkMisconfigured as the sink
-    does.
+    """The sink, not connected yet. Raises PermanentError when a package is not installed, and SinkMisconfigured as the
+    constructor of the sink does.
     """
     of = KINDS[instance.kind]
     try:
@@ -97,7 +97,7 @@ def build_sink(instance: SinkInstance) -> Sink:
 
 
 def _of_table(name: str, table: Any, settings: Settings) -> SinkInstance | list[str]:
-    """The instance of a table, or a line for each mistake in it."""
+    """The instance of a table, or a line for each mistake in the table."""
     place = f"[sinks.{name}] ({toml_file()})"
     if not isinstance(table, dict):
         return [f"sinks.{name}: is no table; write [sinks.{name}] and its settings below"]
@@ -106,7 +106,7 @@ def _of_table(name: str, table: Any, settings: Settings) -> SinkInstance | list[
         return [f"{place}: kind is {kind!r}; kinds are {', '.join(KINDS)}"]
     if not _NAME.fullmatch(name):
         return [f"{place}: a name is 1 to 40 small letters, digits and -"]
-    fields: dict[str, str] = {}  # of Settings -> as the table calls it
+    fields: dict[str, str] = {}  # of Settings -> its key in the table
     unknown = list[str]()
     for key in table:
         if key != "kind":
@@ -126,7 +126,7 @@ def _of_table(name: str, table: Any, settings: Settings) -> SinkInstance | list[
 
 
 def _field(key: str, prefix: str) -> str | None:
-    """The setting that a table calls `key`: one of the kind, of every sink, or of every program."""
+    """The setting of the key of a table: of the kind, of every sink, or of every program."""
     for field in (f"{prefix}_{key}", f"sink_{key}", key):
         if field in Settings.model_fields and (field != key or key in ("metrics_port", "metrics_host")):
             return field

@@ -13,7 +13,7 @@ from tests.deploy.settings_named import unknown
 from tests.deploy.test_k8s import K8S, NOT_WANTED, SETTINGS, Document, built, container, find, pod
 
 NAMES = {sink: f"sink-{sink.replace('_', '-')}" for sink in SINKS}
-SERVES = {"influx": 8086, "redis": 6379, "http_feed": 443, "grpc": 443}  # where what the components name listens
+SERVES = {"influx": 8086, "redis": 6379, "http_feed": 443, "grpc": 443}  # addresses of the servers in the components
 each_sink = pytest.mark.parametrize("sink", SINKS)
 
 
@@ -40,7 +40,7 @@ def test_each_pod_is_a_member_of_its_own(sink: str) -> None:
 
 
 @each_sink
-def test_it_may_reach_what_it_writes_to_and_nothing_reaches_it(sink: str) -> None:
+def test_a_sink_may_reach_its_destination_and_no_pod_reaches_the_sink(sink: str) -> None:
     policy = find("NetworkPolicy", f"iot-{NAMES[sink]}")["spec"]
     labels = workload(sink)["spec"]["template"]["metadata"]["labels"]
     assert (policy["podSelector"]["matchLabels"], policy["policyTypes"]) == (labels, ["Egress"])

@@ -1,6 +1,6 @@
-"""kill -9 of each sink under load: its destination has each reading, none of them twice but where it may be.
+"""kill -9 of each sink under load: its destination has each reading, and repeats only where these are allowed.
 
-All at once here, each killed once; with IOT_FAULTS=full one after another, each ten times.
+Here all sinks run together and each is killed once; with IOT_FAULTS=full one after another, ten times each.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(1
 FULL = os.environ.get("IOT_FAULTS") == "full"
 CASES: list[Sequence[str]] = [(sink,) for sink in SINKS] if FULL else [SINKS]
 KILLS, MESSAGES = (10, 200_000) if FULL else (1, 6_000)
-RATE = 5_000 if FULL else 1_000  # messages a second, at most
+RATE = 5_000 if FULL else 1_000  # most messages per second
 STOP_SECONDS = 10.0  # in which a sink has to stop
 
 
 async def kill_again_and_again(traffic: SinkTraffic, name: str) -> None:
-    """At moments drawn by lot, spread over what is to be sent."""
+    """Kill at random moments, spread over the messages to send."""
     chance, sink = random.Random(name), traffic.sinks[name]
     for number in range(KILLS):
         await traffic.reached(number * MESSAGES // KILLS + 1)

@@ -1,4 +1,4 @@
-"""The auditors of the sinks find each lie of a destination: what is lost, doubled, altered, jumped over."""
+"""The auditors of the sinks detect each error of a destination: lost, repeated, altered and skipped readings."""
 
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ READINGS = [reading(n) for n in GOOD]
 
 
 def audit(twice: int | None = None) -> Audit:
-    """With each message once on the topic, and `twice` twice."""
+    """Audit with each message once on the topic, and `twice` twice."""
     times = bytearray(b"\1" * MESSAGES)
     if twice is not None:
         times[twice] = 2
@@ -102,7 +102,7 @@ def test_a_reading_before_the_one_that_comes_before_it() -> None:
     others = [one for one in READINGS if one.device != "k4"]
     for order in (
         [*mine[:10], mine[11], mine[10], *mine[12:]],
-        [*mine[:10], mine[11], *mine[10:]],  # each comes in order at last, and yet one was jumped over
+        [*mine[:10], mine[11], *mine[10:]],  # each is in order at the end, and yet one was skipped before
     ):
         one = audit()
         one.each_at_least_once_and_in_order([*others, *order])

@@ -1,5 +1,5 @@
-"""Sinks whose destination is away for long, with IOT_FAULTS=full: killed, frozen, without rights, a full disk, S3 that
-refuses or is slow. Nothing is lost or refused, memory does not grow, and the sink beside it notices nothing.
+"""Long outages of destinations, with IOT_FAULTS=full: killed, frozen, without permissions, a full disk, S3 that refuses
+or is slow. No record is lost or refused, memory does not grow, and a second sink is not affected.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ AWAY = {"killed": 60.0}  # seconds
 SHORTER = 25.0  # otherwise
 NOTICED = 8.0  # seconds, after which what is in memory is in memory
 RATE = 1_000  # messages a second
-BUFFER = 4 << 20  # IOT_SINK_BUFFER_BYTES here: it is full after half a minute
-GROWTH = 32 << 20  # bytes that a process may take more meanwhile: fetches, and the allocator's slack
+BUFFER = 4 << 20  # IOT_SINK_BUFFER_BYTES here: full after half a minute
+GROWTH = 32 << 20  # most bytes that a process may grow meanwhile: fetches, and the allocator's slack
 BESIDE = 10.0  # seconds in which the sink beside has written all that is there
 
 
@@ -38,7 +38,7 @@ def resident(sink: Running) -> int:
 
 
 async def suffer(kafka: str, unique: str, directory: Path, hurt: Destination, beside: Destination, how: str) -> None:
-    """Have `hurt` away while messages flow, and account for all of them at both."""
+    """Make `hurt` unavailable while messages flow, and account for all messages at both destinations."""
     site = await sink_site(kafka, unique, directory, [hurt, beside], sink_buffer_bytes=BUFFER, sink_retry_max=5)
     traffic = SinkTraffic(site, [hurt, beside], RATE)
     async with traffic.flowing():

@@ -1,5 +1,5 @@
-"""Two processes of one sink that come and go under load, with IOT_FAULTS=full: by SIGTERM, by kill -9, frozen beyond
-their session. Partitions move at each step; nothing is lost, and nothing is there twice but where it may be.
+"""Two processes of one sink that stop and start under load, with IOT_FAULTS=full: by SIGTERM, by kill -9, frozen beyond
+their session. Partitions move at each step; no record is lost, and repeats occur only where these are allowed.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ pytestmark = [
 ]  # fmt: skip
 
 ROUNDS = 4  # of each way to go
-RATE = 2_000  # messages a second
+RATE = 2_000  # messages per second
 ZOMBIE = 9.0  # seconds: the session timeout is 6 here
 
 
 async def stopped(one: Running) -> None:
-    """It ends as it was told to, and comes back."""
+    """The process ends by SIGTERM, and restarts."""
     await asyncio.to_thread(one.stop)
     one.start()
 
 
 async def killed(one: Running) -> None:
-    """It is killed, and comes back."""
+    """The process is killed, and restarts."""
     one.kill()
     one.start()
 
 
 async def paused(one: Running) -> None:
-    """It stands still until others have its partitions, and goes on as if nothing had been."""
+    """The process is frozen until another process has its partitions, and continues."""
     os.kill(one.pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(ZOMBIE)

@@ -45,7 +45,7 @@ def sink(url: str, **more: Any) -> InfluxSink:
 
 
 async def write(made: InfluxSink, *records: SinkRecord) -> list[tuple[int, str]]:
-    """Write records: those that are refused, by offset."""
+    """Write records; returns the refused records, by offset."""
     made.add(records)
     found = await made.flush()
     assert made.held == Held()
@@ -98,7 +98,7 @@ async def test_readings_of_one_time_may_be_kept_apart(server: InfluxServer, uniq
 
 
 async def test_a_bad_line_is_refused_alone(server: InfluxServer, unique: str) -> None:
-    """Another type than the server has: no retry helps, and the lines beside it are taken."""
+    """A value of another type than on the server: no retry helps, and the other lines are taken."""
     made = sink(server.url, influx_measurement=unique)
     await write(made, sink_record(0, mode=1))
     records = [sink_record(n, seconds=n, mode="on" if n in (3, 40) else n) for n in range(1, 100)]
@@ -123,7 +123,7 @@ async def test_what_is_older_than_the_server_keeps_is_refused(server: InfluxServ
     await made.close()
 
 
-async def test_a_user_of_his_own_measurement_harms_nobody(server: InfluxServer, unique: str) -> None:
+async def test_a_user_with_a_separate_measurement_affects_no_other(server: InfluxServer, unique: str) -> None:
     made = sink(server.url, influx_measurement=f"{unique}.{{user}}")
     records = [sink_record(1, user="a", mode=1), sink_record(2, user="b", mode="on"), sink_record(3, user="a", mode=2)]
     assert await write(made, *records) == []
@@ -197,7 +197,7 @@ async def test_accounts(unique: str, server_dir: Path, tmp_path: Path) -> None:
         file.write_text("another")
         server.query(f"SET PASSWORD FOR \"{ACCOUNT}\" = 'another'")
         made.add([sink_record(2, seconds=2, temperature=2)])
-        with pytest.raises(SinkUnavailable):  # the connection still says the old one
+        with pytest.raises(SinkUnavailable):  # the connection still has the old password
             await made.flush()
         assert dict((await made.flush()).upto)
         await made.close()
@@ -320,7 +320,7 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], words: str) 
         InfluxSink("influx", Settings(_env_file=None, **settings))
 
 
-def test_files_for_nothing_that_is_encrypted_are_refused(certificates: Certificates) -> None:
+def test_tls_files_without_tls_are_refused(certificates: Certificates) -> None:
     with pytest.raises(SinkMisconfigured, match="IOT_INFLUX_CA_FILE: nothing is encrypted"):
         sink("http://db", influx_ca_file=certificates.ca)
 

@@ -1,4 +1,4 @@
-"""The sinks that push, as a program between a real Kafka and real receivers: killed, refused, failed over, stopped."""
+"""The sinks that push, as a program between a real Kafka and real receivers: kills, refusals, failures, stops."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ REFUSED, FAILED_OVER, BAD = 1234, 2345, 3456  # numbers of readings
 
 
 async def send(bootstrap: str, topic: str, numbers: Iterable[int]) -> None:
-    """Readings as a bridge writes them, of devices of a user and sensors of a node in turn; one is none."""
+    """Readings as from a bridge, of devices of a user and sensors of a node in turn; one record is invalid."""
     now_ms = int(time.time() * 1000)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
     await producer.start()
@@ -62,7 +62,7 @@ def judge_push(items: list[Pushed]) -> Acks | None:
 
 
 def in_order(found: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    """By device, the numbers in the order in which they came first; what repeats goes on where it began again."""
+    """By device, the numbers in the order of their first arrival; a repeat resets the position."""
     first: dict[str, dict[int, None]] = {}
     for device, number in found:
         first.setdefault(device, {})[number] = None
@@ -90,7 +90,7 @@ def settings(kafka: KafkaServer, unique: str, feed: HttpReceiver, push: GrpcRece
     }
 
 
-async def test_all_is_pushed_in_order_and_bad_ones_hold_up_nobody(
+async def test_all_is_pushed_in_order_and_bad_records_delay_no_other_device(
     kafka: KafkaServer, unique: str, tmp_path: Path
 ) -> None:
     await create_topics(kafka.bootstrap, unique, f"{unique}-dlq", partitions=PARTITIONS)
@@ -101,7 +101,7 @@ async def test_all_is_pushed_in_order_and_bad_ones_hold_up_nobody(
             await until(lambda: len(feed.taken) > 500 and len(push.taken) > 500, 60)
             sinks.kill()
             sinks.start()
-            await feed.stop()  # one that is away holds up no other
+            await feed.stop()  # an unavailable receiver delays no other sink
             await send(kafka.bootstrap, unique, range(1000, COUNT))
             without = {REFUSED, FAILED_OVER, BAD}
             await until(lambda: len(push.taken) > COUNT // 2, 60)
@@ -116,7 +116,7 @@ async def test_all_is_pushed_in_order_and_bad_ones_hold_up_nobody(
                 refused = [figure(log, f'iot_sink_records_total{{outcome="refused",sink="{name}"}}') for name in SINKS]
                 return found == (count - len(without),) * 2 and refused == [2, 2]
 
-            for _ in range(60):  # others, which tell a record at fault from a receiver that is away
+            for _ in range(60):  # other devices, which show that the receiver is available
                 if done():
                     break
                 await send(kafka.bootstrap, unique, range(count, count + DEVICES))

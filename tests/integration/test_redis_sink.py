@@ -1,4 +1,4 @@
-"""The sink `redis` on a real Redis: what it keeps, what it guards, what it survives, who may do it."""
+"""The sink `redis` on a real Redis: values, their order, streams, outages, accounts."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def sink(url: str, **more: Any) -> RedisSink:
 
 
 async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
-    """Write records: those that are refused, by offset."""
+    """Write records; returns the refused records, by offset."""
     made.add(records)
     found = await made.flush()
     assert made.held == Held()
@@ -50,13 +50,13 @@ async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
 
 
 async def ask(server: RedisServer, *command: Any) -> Any:
-    """The answer of the server to a command."""
+    """The server's answer to a command."""
     async with Redis(port=server.port) as client:
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def last(server: RedisServer, key: str) -> Any:
-    """The last value of a device; None: there is none."""
+    """The last value of a device; None: there is no value."""
     found = await ask(server, "GET", f"iot:last:{key}")
     return found and json.loads(found)
 
@@ -157,7 +157,7 @@ async def test_a_stream_is_capped(server: RedisServer, unique: str) -> None:
     await made.close()
 
 
-async def test_what_is_kept_for_a_time(server: RedisServer, unique: str) -> None:
+async def test_values_and_streams_expire(server: RedisServer, unique: str) -> None:
     made = sink(server.url, redis_stream_max=10, redis_ttl=1000)
     await write(made, sink_record(user=unique))
     for key in (f"last:{unique}/truck-1", f"stream:{unique}", f"stream-marks:{unique}"):
@@ -165,7 +165,7 @@ async def test_what_is_kept_for_a_time(server: RedisServer, unique: str) -> None
     await made.close()
 
 
-async def test_a_key_of_something_else_refuses_its_device_alone(server: RedisServer, unique: str) -> None:
+async def test_a_key_of_another_type_refuses_only_its_device(server: RedisServer, unique: str) -> None:
     await ask(server, "LPUSH", f"iot:last:{unique}/a", "mine")
     await ask(server, "SET", f"iot:stream:{unique}x", "mine")
     made = sink(server.url, redis_stream_max=10)
@@ -182,7 +182,7 @@ async def test_a_key_of_something_else_refuses_its_device_alone(server: RedisSer
     await made.close()
 
 
-async def test_a_value_that_somebody_else_wrote_is_written_over(server: RedisServer, unique: str) -> None:
+async def test_a_value_of_another_writer_is_overwritten(server: RedisServer, unique: str) -> None:
     await ask(server, "SET", f"iot:last:{unique}/truck-1", "nothing of ours")
     made = sink(server.url)
     await write(made, sink_record(user=unique, temperature=1))
@@ -214,7 +214,7 @@ async def test_redis_killed_loses_nothing(unique: str, server_dir: Path) -> None
         assert made.held.records == 1
         server.start()
         server.wait_ready()
-        assert dict((await made.flush()).upto) == {0: 3}  # the script is not there any more, and is sent again
+        assert dict((await made.flush()).upto) == {0: 3}  # the script is no longer cached, and is sent again
         assert await streamed(server, unique) == [1, 2]
         await made.close()
 
@@ -233,11 +233,11 @@ async def test_redis_frozen_is_away_and_costs_no_reading(unique: str, server_dir
                 await flush
         found = await made.flush()
         assert dict(found.upto) == {0: 2}
-        assert await streamed(server, unique) == [1]  # what was asked in vain has arrived, and counts once
+        assert await streamed(server, unique) == [1]  # the call that timed out has arrived, and counts once
         await made.close()
 
 
-async def test_a_call_that_breaks_off_tells_what_was_done(unique: str, server_dir: Path) -> None:
+async def test_an_interrupted_call_reports_what_was_completed(unique: str, server_dir: Path) -> None:
     with running(RedisServer(server_dir)) as server:
         made = sink(server.url, redis_batch=2, redis_timeout=0.3)
         await made.open()
@@ -296,7 +296,7 @@ async def test_an_account_with_the_rights_that_are_documented(
         await made.close()
 
 
-async def test_who_may_not_is_told_which_setting(certificates: Certificates, server_dir: Path) -> None:
+async def test_a_refused_account_is_reported_with_its_setting(certificates: Certificates, server_dir: Path) -> None:
     with running(RedisServer(server_dir, lines=acl("-set"))) as server:
         wrong = sink(server.url.replace("://", f"://{ACCOUNT}:wrong@"))
         with pytest.raises(SinkMisconfigured, match="invalid username-password"):
@@ -362,7 +362,7 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], words: str) 
         RedisSink("redis", Settings(_env_file=None, **settings))
 
 
-def test_files_for_nothing_that_is_encrypted_are_refused(certificates: Certificates) -> None:
+def test_tls_files_without_tls_are_refused(certificates: Certificates) -> None:
     with pytest.raises(SinkMisconfigured, match="IOT_REDIS_CA_FILE: nothing is encrypted"):
         sink("redis://cache", redis_ca_file=certificates.ca)
 

@@ -1,4 +1,4 @@
-"""`iot-stream sink` as an operator runs it: mistakes are named, --check shows what would be written, a stop ends it."""
+"""`iot-stream sink` as an operator runs it: mistakes are named, --check prints a sample, SIGTERM ends the program."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ async def test_a_table_of_the_settings_runs_until_it_is_stopped(
 
 
 async def topics(kafka: KafkaServer, unique: str, **more: Any) -> dict[str, Any]:
-    """Settings of a fleet whose topics are there."""
+    """Settings of a fleet whose topics exist."""
     settings = {
         "app": unique, "kafka_broker": kafka.bootstrap, "kafka_topic": f"{unique}-in", "kafka_partitions": 2,
         "kafka_dlq_topic": f"{unique}-dlq", "kafka_alerts_topic": f"{unique}-alerts", "log_format": "json", **more,
@@ -117,7 +117,7 @@ async def topics(kafka: KafkaServer, unique: str, **more: Any) -> dict[str, Any]
 
 
 async def send(settings: Mapping[str, Any], records: list[Any]) -> None:
-    """Into the input topic."""
+    """Send records to the input topic."""
     async with AIOKafkaProducer(bootstrap_servers=settings["kafka_broker"]) as producer:
         for one in records:
             await producer.send(settings["kafka_topic"], one.value, one.key, headers=list(one.headers))
@@ -137,7 +137,7 @@ async def metrics_port(process: asyncio.subprocess.Process) -> int:
 
 
 async def written(port: int, records: int) -> None:
-    """Wait until the metrics say that so many are written."""
+    """Wait until the metrics show this number of written records."""
     wanted_line = f'iot_sink_records_total{{outcome="written",sink="archive"}} {float(records)}'
     async with aiohttp.ClientSession() as session, asyncio.timeout(60):
         while True:

@@ -1,6 +1,6 @@
-"""A broker that lost the end of a log, as after an unclean election: the topic is the same, its offsets are not.
+"""A broker with a truncated log, as after an unclean election: the topic is the same, its offsets are not.
 
-The Parquet sink has files of records that Kafka has no more, under offsets that other records get.
+The Parquet sink has files of records that Kafka has lost, under offsets that other records get.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class CutLog:
         )  # fmt: skip
 
     async def send(self, count: int) -> None:
-        """So many readings more, numbered on."""
+        """Append readings with the next numbers."""
         async with AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap) as producer:
             for _ in range(count):
                 one = message(self.sent, device=f"d{self.sent % 10}")
@@ -65,7 +65,7 @@ class CutLog:
             await asyncio.wait_for(task, 20)
 
     def cut(self) -> None:
-        """Kill the broker, take away half of what it has on its disk, and start it."""
+        """Kill the broker, remove half of its log on the disk, and start the broker."""
         self.broker.kill()
         (log,) = (self.broker.data_dir / "log" / "cut-in-0").glob("*.log")
         with log.open("r+b") as file:
@@ -76,7 +76,7 @@ class CutLog:
         self.broker.wait_ready()
 
     def rows(self) -> Counter[int]:
-        """How often each number is in the lake."""
+        """The count of each number in the lake."""
         found = Counter[int]()
         for path in files(self.lake):
             found.update(pq.ParquetFile(path).read(["sequence_id"])[0].to_pylist())
@@ -111,7 +111,7 @@ async def test_no_row_is_lost_or_doubled(broker: Kafka, tmp_path: Path, running:
         async with site.sink():
             await until(lambda: len(site.rows()) == 450, SECONDS)
     async with site.sink():
-        await site.send(400)  # past where it was before
+        await site.send(400)  # beyond its former end
         await until(lambda: len(site.rows()) == 850, SECONDS)
     assert site.rows() == Counter(range(850)), "each once"
     assert LOGS_ANEW.labels("parquet")._value.get() - said == 1, "decided once"

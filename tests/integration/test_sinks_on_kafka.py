@@ -48,7 +48,7 @@ class Deployment:
         self.number = 0
 
     async def send(self, count: int, partition: int | None = None) -> None:
-        """So many readings, to each partition in turn."""
+        """Send readings, to each partition in turn."""
         async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
             sent = []
             for at in range(count):
@@ -82,11 +82,11 @@ class Deployment:
                 await asyncio.wait_for(task, 20)
 
     async def written(self, seconds: float = SECONDS) -> None:
-        """Wait until all that was sent is there."""
+        """Wait until all sent readings are written."""
         await until(lambda: set(self.destination.written) >= self.places, seconds)
 
     async def committed(self) -> dict[int, tuple[int, str]]:
-        """By partition, the offset that the group has committed, and the topic's id with it."""
+        """{partition: (committed offset of the group, topic id in its metadata)}."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         try:
@@ -96,7 +96,7 @@ class Deployment:
         return {tp.partition: (at.offset, at.metadata) for tp, at in found.items()}
 
     def ends(self) -> dict[int, int]:
-        """By partition, the offset after the last record."""
+        """{partition: offset after the last record}."""
         ends: dict[int, int] = {}
         for partition, offset in self.places:
             ends[partition] = max(ends.get(partition, 0), offset + 1)
@@ -197,7 +197,7 @@ async def test_a_destination_that_keeps_offsets_has_no_repeats_after_a_kill(site
 async def test_a_refused_record_has_one_dead_letter_of_the_sink_over_restarts(site: Deployment) -> None:
     site.destination.refuses = lambda record: record.offset == 3
     await site.send(80)
-    for _ in range(2):  # nothing is committed in between
+    for _ in range(2):  # no commit in between
         async with site.running(killed=True, kafka_commit_interval=3600.0) as runner:
             await until(lambda: runner.books.outcomes["refused"] == PARTITIONS, SECONDS)
             await until(lambda: not runner.held, SECONDS)
@@ -294,7 +294,7 @@ async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(site: Deploy
     await admin.close()
     site.places.clear()
     site.destination.written.clear()
-    await site.send(480)  # more than before: a commit of the topic before would leave the first ones out
+    await site.send(480)  # more than before: a commit of the old topic would skip the first records
     async with site.running():
         await site.written()
     assert set(site.destination.written) == site.places
@@ -309,7 +309,7 @@ async def test_a_stop_is_quick_and_leaves_nothing_uncommitted(site: Deployment) 
     assert {number: offset for number, (offset, _) in (await site.committed()).items()} == site.ends()
 
 
-async def test_two_sinks_hold_one_another_up_in_nothing(site: Deployment, unique: str) -> None:
+async def test_two_sinks_do_not_delay_each_other(site: Deployment, unique: str) -> None:
     other = Deployment(site.bootstrap, unique)
     other.settings, other.name, other.places = site.settings, "other", site.places
     other.destination.answers.clear()

@@ -1,4 +1,4 @@
-"""Redis and InfluxDB of the local stack keep what they took over kill -9, and nobody reads it without a password."""
+"""Redis and InfluxDB of the local stack lose no data at kill -9, and need a password for reading."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 def commanded(redis: Redis, command: str, answer: bytes) -> None:
-    """Log in, send one command, and look at the answer."""
+    """Log in, send one command, and return the answer."""
     said = exchange(redis.port, f"AUTH {redis.password}\r\n{command}\r\n".encode(), 5 + len(answer))
     assert said == b"+OK\r\n" + answer
 
@@ -74,7 +74,7 @@ def write(influxdb: InfluxDb, lines: bytes) -> None:
 
 
 def values(influxdb: InfluxDb, statement: str) -> list[list[Any]]:
-    """The rows of the one series that is found."""
+    """The rows of the only series found."""
     (result,) = json.loads(influxdb.query(statement))["results"]
     found: list[list[Any]] = result["series"][0]["values"]
     return found

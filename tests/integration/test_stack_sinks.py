@@ -1,4 +1,4 @@
-"""`iot-stream up --sinks` as a person uses it: sinks and their servers come up, are shown, write, come again, go."""
+"""`iot-stream up --sinks` as a user runs it: sinks and their servers start, are shown, write, restart, stop."""
 
 import json
 import os
@@ -21,19 +21,19 @@ from tests.integration.test_stack_up import Stack, stack, wait
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 __all__ = ["stack"]  # the fixture
 
-SINKS = ("parquet", "influx", "redis")  # that need nothing of anybody
+SINKS = ("parquet", "influx", "redis")  # that need no settings
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files within seconds; nothing that somebody has set in this shell counts."""
+    """Rotate files within seconds; ignore the variables of this shell."""
     for name in [name for name in os.environ if name.startswith(("IOT_FEED_", "IOT_REDIS_", "IOT_INFLUX_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("IOT_PARQUET_ROTATE_SECONDS", "1")
 
 
 def last_value(stack: Stack, user: str) -> dict[str, Any]:
-    """What Redis has of the user's device."""
+    """The last value of the user's device in Redis."""
     with redis.Redis.from_url(stack.env["REDIS_URL"]) as client:
         found: Any = client.get(f"iot:last:{user}/d1")
     return json.loads(found) if found else {}
@@ -47,7 +47,7 @@ def rows(stack: Stack, user: str) -> list[int]:
 
 
 def points(stack: Stack, user: str) -> int:
-    """How many InfluxDB has."""
+    """The number of points in InfluxDB."""
     env = stack.env
     query = f'SELECT count("temperature") FROM "telemetry" WHERE "user_id" = \'{user}\''
     command = [
@@ -127,7 +127,7 @@ def _they_come_again(stack: Stack, user: str, known: dict[str, int]) -> None:
     assert wait(lambda: points(stack, user) == 4)
 
 
-def test_a_sink_that_could_write_nowhere_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_a_sink_without_a_destination_is_refused_before_any_program_starts(tmp_path: Path) -> None:
     done = Stack(tmp_path / "none").run("up", "--detach", "--no-fleet", "--sinks", "redis,http_feed")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "sink-http_feed: its receiver is yours: set IOT_FEED_URL\n"
@@ -136,7 +136,7 @@ def test_a_sink_that_could_write_nowhere_is_refused_before_anything_starts(tmp_p
 
 @pytest.fixture
 def elsewhere(server_dir: Path) -> Iterator[str]:
-    """The URL of a Redis that is somebody's own."""
+    """The URL of a user's own Redis."""
     server = Redis(server_dir / "redis")
     server.start()
     try:

@@ -1,1 +1,1 @@
-"""Receivers of the sinks that push: real servers that keep what they take, and fail when and how a test says."""
+"""Receivers of the sinks that push: real servers that record what they take, and fail as a test scripts it."""

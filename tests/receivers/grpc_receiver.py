@@ -20,7 +20,7 @@ Item = Event | Metric
 
 @dataclass
 class Ends:
-    """The stream ends with a status: before the batch is taken or, `taken`, after it, without its ack."""
+    """The stream ends with a status: before the batch is taken or, with `taken`, after that and without an ack."""
 
     status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     detail: str = "as the script says"
@@ -30,12 +30,12 @@ class Ends:
 
 @dataclass
 class Acks:
-    """All but some items are taken, or the ack says something else."""
+    """An ack: all items except the rejected items are taken, or the ack is invalid."""
 
     rejected: dict[int, str] = field(default_factory=dict)  # place -> reason
     refusal: tuple[str, int] | None = None  # reason and retry_after_ms of the whole batch
     instead: BatchAck | None = None
-    silent: bool = False  # no ack, and the stream goes on
+    silent: bool = False  # no ack, and the stream stays open
     raises: Exception | None = None
 
 
@@ -44,15 +44,15 @@ Step = Ends | Acks
 
 @dataclass
 class GrpcReceiver(ReceiverServicer):
-    """`script` is what comes of the batches to come, one each; then `judge` decides, and all else is taken."""
+    """`script` has the outcomes of the next batches; then `judge` decides, and by default a batch is taken."""
 
     script: deque[Step] = field(default_factory=deque)
     judge: Callable[[list[Item]], Step | None] = lambda items: None
     taken: list[Item] = field(default_factory=list)  # in the order they were taken, repeats too
-    sizes: list[int] = field(default_factory=list)  # items of each batch that came
+    sizes: list[int] = field(default_factory=list)  # number of items of each received batch
     metadata: list[dict[str, str]] = field(default_factory=list)  # of each stream
     held: asyncio.Event = field(default_factory=asyncio.Event)  # acks wait while it is not set
-    unacked: int = 0  # most batches that came and were not acknowledged
+    unacked: int = 0  # most batches without an ack at a time
     metrics: bool = True  # whether it has StreamMetrics
     max_bytes: int = 4 << 20
     credentials: grpc.ServerCredentials | None = None
@@ -67,7 +67,7 @@ class GrpcReceiver(ReceiverServicer):
         return f"localhost:{self.port}"
 
     async def start(self) -> None:
-        """Listen, on the same port as the last time."""
+        """Listen, on the same port after a restart."""
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", self.max_bytes)]
         self._server = aio.server(options=options)
         add_ReceiverServicer_to_server(self, self._server)
@@ -94,7 +94,7 @@ class GrpcReceiver(ReceiverServicer):
         await self._stream(request_iterator, context)
 
     async def _stream(self, request_iterator: Any, context: Any) -> None:
-        """Reads ahead of its acks."""
+        """Reads batches ahead of the acks."""
         self.metadata.append({name: str(value) for name, value in context.invocation_metadata()})
         waiting: deque[BatchAck] = deque()
         more = asyncio.Event()
@@ -119,7 +119,7 @@ class GrpcReceiver(ReceiverServicer):
                 self.unacked = max(self.unacked, len(waiting))
                 more.set()
                 if ack.HasField("refusal"):
-                    break  # nothing that follows on the stream is taken
+                    break  # later batches of the stream are not taken
             over = True
             more.set()
             await acking
@@ -153,7 +153,7 @@ class GrpcReceiver(ReceiverServicer):
 
 @asynccontextmanager
 async def grpc_receiver(**how: Any) -> AsyncIterator[GrpcReceiver]:
-    """One that runs."""
+    """A running receiver."""
     made = GrpcReceiver(**how)
     await made.start()
     try:

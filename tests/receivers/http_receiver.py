@@ -16,33 +16,33 @@ Item = dict[str, Any]
 
 @dataclass
 class Answer:
-    """What comes of one request."""
+    """The outcome of one request."""
 
     status: int = 204
-    body: Any = None  # JSON, unless it is a text
+    body: Any = None  # JSON, unless a str
     headers: Mapping[str, str] = field(default_factory=dict)
-    taken: bool | None = None  # None: as the status says
-    seconds: float = 0.0  # before it is answered
-    cut: bool = False  # the connection ends instead
+    taken: bool | None = None  # None: by the status
+    seconds: float = 0.0  # before the answer
+    cut: bool = False  # the connection is closed instead of an answer
 
 
 @dataclass
 class HttpReceiver:
-    """`script` is what comes of the next requests, one each; then `judge` decides, and all else is taken."""
+    """`script` has the outcomes of the next requests; then `judge` decides, and by default a request is taken."""
 
     script: deque[Answer] = field(default_factory=deque)
     judge: Callable[[Sequence[Item]], Answer | None] = lambda items: None
     taken: list[Item] = field(default_factory=list)  # in the order they were taken, repeats too
-    sizes: list[int] = field(default_factory=list)  # items of each request
+    sizes: list[int] = field(default_factory=list)  # number of items of each request
     names: list[str] = field(default_factory=list)  # their Idempotency-Keys
     bodies: list[bytes] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
-    at_once: int = 0  # most requests under way at the same time
+    at_once: int = 0  # most concurrent requests
     heads: int = 0
     tls: ssl.SSLContext | None = None
     port: int = 0
     path: str = "/predictive/ingest"
-    head: int = 405  # what HEAD is answered
+    head: int = 405  # the status for HEAD
 
     def __post_init__(self) -> None:
         self._runner: web.AppRunner | None = None
@@ -53,7 +53,7 @@ class HttpReceiver:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{self.path}"
 
     async def start(self) -> None:
-        """Listen, on the same port as the last time."""
+        """Listen, on the same port after a restart."""
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post(self.path, self._post)
         app.router.add_route("HEAD", self.path, self._head)
@@ -81,7 +81,7 @@ class HttpReceiver:
             self._under_way -= 1
 
     async def _answered(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        # aiohttp has inflated a body of gzip.
+        # aiohttp has decompressed a gzip body.
         items = items_of(request.content_type, body)
         self.bodies.append(body)
         self.sizes.append(len(items))
@@ -112,7 +112,7 @@ def items_of(content_type: str, body: bytes) -> list[Item]:
 
 @asynccontextmanager
 async def http_receiver(**how: Any) -> AsyncIterator[HttpReceiver]:
-    """One that runs."""
+    """A running receiver."""
     made = HttpReceiver(**how)
     await made.start()
     try:

@@ -1,4 +1,4 @@
-"""Records with readings, as a sink is given them."""
+"""Records with readings, as given to a sink."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ def pushed(
     battery: int | None = 80,
     **extra: Any,
 ) -> SinkRecord:
-    """The reading number `offset` of a device, a second after the one before; `extra` may hold msgspec.Raw."""
+    """The reading number `offset` of a device, a second after the reading before; `extra` may hold msgspec.Raw."""
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in extra.items()}
     text = msgspec.json.encode(raw).decode()
     time = START + timedelta(seconds=offset)

@@ -1,1 +1,1 @@
-"""Commands of the sinks, and the one runner of all of them."""
+"""Commands of the sinks, and the program that runs them."""

@@ -17,22 +17,22 @@ OPEN_SECONDS = 15.0
 
 
 class CheckedSink(Struct):
-    """What was found of one sink."""
+    """The result of checking one sink."""
 
     sink: str
     kind: str
     connected: bool
     error: str | None
-    sample: str  # where its records come from
+    sample: str  # source of its records
     lines: list[str]  # what would be written
     filtered: int
     skipped: dict[str, int]
 
 
 def checked(sinks: Sequence[SinkInstance], most: int, as_json: bool) -> int:
-    """Print what is found of each of them, with about `most` records; returns the exit code, 1: one is not there.
+    """Print the result of each sink, with about `most` records; returns the exit code, 1: a sink is not connected.
 
-    Raises SettingsError and PermanentError for a sink that cannot run as it is set.
+    Raises SettingsError and PermanentError for a sink that cannot run with its settings.
     """
     found = asyncio.run(_check(sinks, most))
     for one in found:
@@ -66,7 +66,7 @@ async def _check_one(instance: SinkInstance, sink: Sink, records: SinkSample) ->
 
 
 def _shown(sink: Sink, records: Sequence[SinkRecord]) -> Sequence[str]:
-    """What the sink would write; of one that cannot show it, the records that it is given."""
+    """What the sink would write; for a sink without `shown`, the records that it is given."""
     shown = getattr(sink, "shown", None)
     if shown is not None:
         lines: Sequence[str] = shown(records)

@@ -1,4 +1,4 @@
-"""`iot-stream sink NAME --compact`: merges the small files of Parquet sinks, and says what it did."""
+"""`iot-stream sink NAME --compact`: merges the small files of Parquet sinks, and prints the result."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ from app.sinks.router import SinkInstance
 
 
 def compacted(sinks: Sequence[SinkInstance], as_json: bool) -> int:
-    """Merge the files of each; returns the exit code. Raises as `app.sinks.parquet.compact.compact` does."""
+    """Merge the files of each sink; returns the exit code. Raises as `app.sinks.parquet.compact.compact` does."""
     if others_kinds := sorted({one.kind for one in sinks} - {"parquet"}):
         raise typer.BadParameter(f"has no files: {', '.join(others_kinds)}", param_hint="--compact")
     try:

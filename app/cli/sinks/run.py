@@ -1,7 +1,7 @@
-"""Runs sinks: settings in; a process that writes to their destinations until it is told to stop.
+"""Runs sinks: settings in; a process that writes to their destinations until SIGTERM.
 
-The end, within IOT_SHUTDOWN_TIMEOUT: nothing is read any more, what is held is flushed once, what is done is committed.
-What a destination did not take by then is read again at the next start.
+The stop, within IOT_SHUTDOWN_TIMEOUT: reading ends, the buffers are flushed once, the progress is committed. Records
+that a destination did not take by then are read again at the next start.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ TOO_MANY = 3  # exit code: dead letters
 def run(settings: Settings, sinks: Sequence[SinkInstance]) -> None:
     """Run these sinks, at least one, until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when one of them cannot run as it is set, PermanentError when an address is taken, a package is
-    missing or Kafka refuses a topic. Exits with code 3 when a destination refuses too many records.
+    Raises SettingsError when a sink cannot run with its settings, PermanentError when an address is in use, a package
+    is missing or Kafka refuses a topic. Exits with code 3 when a destination refuses too many records.
     """
     logs.configure(settings)
     try:
@@ -70,7 +70,7 @@ async def _main(settings: Settings, sinks: Sequence[SinkInstance]) -> None:
 
 
 def _raise(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    """Raise what ended one of them."""
+    """Raise the error that ended a sink."""
     for task in tasks:
         task.result()
 

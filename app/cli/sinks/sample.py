@@ -1,4 +1,4 @@
-"""A sample of what a sink is given: the newest records of the input topic, or one that is made up where it has none."""
+"""A sample of records for a sink: the newest records of the input topic, or a synthetic record for an empty topic."""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from app.settings import Settings
 
 
 class SampleRecord(NamedTuple):
-    """A record as Kafka would give it (app.core.model.records.Record)."""
+    """A record as from Kafka (app.core.model.records.Record)."""
 
     offset: int
     timestamp: int
@@ -25,14 +25,14 @@ class SampleRecord(NamedTuple):
 
 
 class SinkSample(NamedTuple):
-    """Records by partition, and where they come from, in words."""
+    """Records by partition, and a text on their source."""
 
     records: dict[int, list[Any]]
     source: str
 
 
 async def sample(settings: Settings, most: int) -> SinkSample:
-    """About `most` records, the newest of each partition; a made-up one when there are none, or Kafka is away."""
+    """About `most` records, the newest of each partition; a synthetic record without any, or without Kafka."""
     try:
         found = await _newest(settings, most)
     except (TransientError, PermanentError) as error:

@@ -1,4 +1,4 @@
-"""`iot-stream sink`: one way out of the input topic or several, each with a consumer group of its own."""
+"""`iot-stream sink`: runs one or several sinks of the input topic, each with its own consumer group."""
 
 from typing import Annotated
 
@@ -12,9 +12,7 @@ from app.sinks.router import KINDS, instances
 def sink(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...", help=f"{', '.join(KINDS)}, or a table of the settings; default: IOT_SINKS."
-        ),
+        typer.Argument(metavar="[NAME]...", help=f"{', '.join(KINDS)}, or a table [sinks.NAME]; default: IOT_SINKS."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Connect, print what would be written for a sample, write nothing.")
@@ -25,10 +23,10 @@ def sink(
 ) -> None:
     """Write the records of iot-stream to destinations beside the database, at least once, in order per device.
 
-    Each sink has its own consumer group, offsets, memory and dead letters: a destination that is away holds up no other
-    sink, nor the worker. IOT_SINKS=parquet,redis, or tables sinks.NAME of the TOML file, say which there are.
+    Each sink has its own consumer group, offsets, memory and dead letters: an unavailable destination delays no other
+    sink, nor the worker. IOT_SINKS=parquet,redis, or tables sinks.NAME of the TOML file, define the sinks.
 
-    Example, a look before it runs, then the sink:
+    Example, a check first, then the sink:
 
     \b
     export IOT_INFLUX_URL=http://127.0.0.1:8086

@@ -1,1 +1,1 @@
-"""What the sinks of the local stack need besides their programs: servers to write to, settings, addresses."""
+"""The sinks of the local stack, besides their programs: servers to write to, settings, addresses."""

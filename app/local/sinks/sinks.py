@@ -1,4 +1,4 @@
-"""The sinks of a local stack: settings in; out, the servers and settings of each, and what stack.env says of them."""
+"""The sinks of a local stack: settings in; the servers, settings and stack.env variables of each sink out."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,16 +9,16 @@ from app.local.servers.influxdb import InfluxDb
 from app.local.servers.redis import Redis
 from app.settings import Settings
 
-# Where a sink writes to is a setting. These two have no server of their own here: their receivers are yours.
+# The settings with the receiver of sinks for which the local stack has no server.
 RECEIVERS = {"http_feed": "feed_url", "grpc": "grpc_push_target"}
-ROTATE_SECONDS = 60  # of Parquet's files here, where somebody waits for the first one
+ROTATE_SECONDS = 60  # of Parquet's files in a local stack, so that the first file is there soon
 
 
 class LocalSinks:
-    """Where each of SINKS writes to: where the settings say, else a server or a directory of this stack."""
+    """The destination of each of SINKS: from the settings, else a server or a directory of this stack."""
 
     def __init__(self, layout: Layout, ports: Mapping[str, int]) -> None:
-        """`ports`: one for each of DEFAULT_PORTS. Nothing is started."""
+        """`ports`: a port for each of DEFAULT_PORTS. Nothing is started."""
         root = layout.root
         self._ports, self._directory = ports, root / "parquet"
         self.redis = Redis(root / "redis", ports["redis"], layout.log("redis"))
@@ -33,8 +33,8 @@ class LocalSinks:
         return tuple(name for name, is_wanted in wanted if is_wanted)
 
     def settings(self, sinks: Iterable[str], settings: Settings) -> dict[str, str]:
-        """Names and values for stack.env, and with IOT_ for the programs: where `sinks` write to in this stack. Nothing
-        of what `settings` say otherwise.
+        """Names and values for stack.env, and with IOT_ for the programs: the destinations of `sinks` in this stack,
+        without destinations that `settings` set to servers elsewhere.
         """
         servers, found = self.servers(sinks, settings), dict[str, str]()
         directory = settings.parquet_dir if "parquet_dir" in settings.model_fields_set else str(self._directory)
@@ -53,12 +53,12 @@ class LocalSinks:
         return found
 
     def addresses(self, sinks: Iterable[str]) -> dict[str, str]:
-        """Names and values for stack.env: where the metrics of each of `sinks` are."""
+        """Names and values for stack.env: the URL of the metrics of each of `sinks`."""
         return {
             f"SINK_{sink.upper()}_METRICS_URL": f"http://{LOOPBACK}:{self._ports[sink_program(sink)]}" for sink in sinks
         }
 
-    # A shell that has read an earlier stack.env has both set to what is here, or was before the ports changed.
+    # A shell with an earlier stack.env has both URLs set to this stack's servers, perhaps with earlier ports.
 
     def _redis_is_own(self, settings: Settings) -> bool:
         url = settings.redis_url
@@ -71,7 +71,7 @@ class LocalSinks:
 
 
 def refuse_without_receiver(sinks: Iterable[str], settings: Settings) -> None:
-    """Raise SettingsError that names the setting when nothing says where one of `sinks` should write to."""
+    """Raise SettingsError that names the missing setting when one of `sinks` has no receiver."""
     for sink in sinks:
         if (name := RECEIVERS.get(sink)) and name not in settings.model_fields_set:
             raise SettingsError(f"{sink_program(sink)}: its receiver is yours: set IOT_{name.upper()}")

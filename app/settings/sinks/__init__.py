@@ -1,1 +1,1 @@
-"""Settings of the ways out: those that all sinks share, and those of each kind."""
+"""Settings of the sinks: the settings of all sinks, and the settings of each kind."""

@@ -1,4 +1,4 @@
-"""Settings that every sink has: which run, what they are given, how much they keep in memory, how many series."""
+"""Settings of every sink: which sinks run, the filters of records, the limits of memory and of series."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,43 +21,49 @@ Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_names)]
 
 
 class SinkSettings(BaseModel, frozen=True):
-    """What the runner of a sink reads; a table [sinks.NAME] has the same names without `sink_`, for one instance."""
+    """Settings of the runner of a sink; a table [sinks.NAME] has the same names without `sink_`, for one instance."""
 
     sinks: Names = Field(
         (),
-        description="which sinks run, `parquet,redis`: kinds, or names of tables [sinks.NAME] of the TOML file; "
+        description="sinks to run, `parquet,redis`: kinds, or names of tables [sinks.NAME] of the TOML file; "
         "see [sinks.md](sinks.md)",
     )
     sink_kinds: Kinds = Field(
         (Kind.TELEMETRY,), description="kinds of records that a sink is given, `telemetry,status`"
     )
-    sink_users: Names = Field(("*",), description="their users or nodes, ids and globs, `alice,eu-*`")
-    sink_devices: Names = Field(("*",), description="their devices or sensors, ids and globs")
-    sink_keys: Names = Field(
-        ("*",), description="fields of a reading that it is given, names and globs; one without any is left out"
+    sink_users: Names = Field(
+        ("*",), description="users or nodes whose records a sink is given, ids and globs, `alice,eu-*`"
     )
-    sink_client_id: str = Field("iot-sink-1", description="name of this process at Kafka, before that of the sink")
+    sink_devices: Names = Field(("*",), description="devices or sensors whose records a sink is given, ids and globs")
+    sink_keys: Names = Field(
+        ("*",),
+        description="fields of a reading that a sink is given, names and globs; a reading without any is dropped",
+    )
+    sink_client_id: str = Field(
+        "iot-sink-1", description="Kafka client id of this process; the sink's name is appended"
+    )
     sink_instance_id: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")] = Field(
         None,
-        description="name of this process alone: back within the session timeout, its sinks have their partitions back",
+        description="unique name of this process: after a restart within the session timeout its sinks keep their "
+        "partitions",
     )
     sink_start: Literal["earliest", "latest"] = Field(
         "earliest",
-        description="where a sink begins that has never committed: with what Kafka holds, or what is new",
+        description="first offset of a sink without a committed offset: the start or the end of the log",
     )
     sink_buffer_bytes: PositiveInt = Field(
-        64 << 20, description="memory of records that the destination has not taken; then nothing is read"
+        64 << 20, description="most memory of records that are not written; above it nothing is read"
     )
     sink_retry_max: PositiveFloat = Field(
-        30.0, description="longest between two tries while the destination is away, seconds"
+        30.0, description="longest wait between two tries while the destination is unavailable, seconds"
     )
-    sink_breaker_failures: PositiveInt = Field(5, description="so many failures in a row open its circuit")
+    sink_breaker_failures: PositiveInt = Field(5, description="consecutive failures that open the circuit of a sink")
     sink_cardinality_max: NonNegativeInt = Field(
-        100_000, description="most series (user, device, field) of a sink; new ones beyond are dropped; 0: no limit"
+        100_000, description="most series (user, device, field) of a sink; further new series are dropped; 0: no limit"
     )
     sink_cardinality_tenant_max: NonNegativeInt = Field(
-        100_000, description="most of them of one user; 0: no limit of its own"
+        100_000, description="most series of one user at a sink; 0: no limit per user"
     )
     sink_cardinality_policy: Literal["drop", "count"] = Field(
-        "drop", description="what becomes of a new series beyond that; a known one is never dropped"
+        "drop", description="whether new series over a limit are dropped or only counted; known series always pass"
     )

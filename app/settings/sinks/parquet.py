@@ -11,33 +11,33 @@ Place = Annotated[str, BeforeValidator(str)]  # a Path too
 
 
 class ParquetSettings(BaseModel, frozen=True):
-    """Where files go, how long one is written, and how it is compressed."""
+    """Directory, rotation, compression and compaction of Parquet files."""
 
     parquet_dir: Place = Field(".local/parquet", description="directory of the Parquet files, or s3://bucket/prefix")
-    parquet_rotate_seconds: PositiveFloat = Field(3600.0, description="rows are in a file after so long at most")
+    parquet_rotate_seconds: PositiveFloat = Field(3600.0, description="longest time until a row is in a file")
     parquet_rotate_bytes: PositiveInt = Field(
-        48 << 20, description="memory of rows that are in no file, 5 million or so; then all of them become files"
+        48 << 20, description="memory of buffered rows, about 5 million, at which all of them are written to files"
     )
     parquet_compression: Literal["snappy", "zstd", "lz4", "none"] = Field(
-        "snappy", description="how its pages are compressed; zstd makes the smallest files"
+        "snappy", description="compression of pages; zstd makes the smallest files"
     )
     parquet_encodings: bool = Field(
         True,
-        description="with zstd: DELTA_BINARY_PACKED, BYTE_STREAM_SPLIT, which old readers do not know; false: neither",
+        description="with zstd: use DELTA_BINARY_PACKED and BYTE_STREAM_SPLIT, which old readers do not support",
     )
     parquet_compact_bytes: PositiveInt = Field(
-        128 << 20, description="largest file that `iot-stream sink parquet --compact` makes of smaller ones"
+        128 << 20, description="largest file that `iot-stream sink parquet --compact` makes of small files"
     )
     parquet_s3_endpoint: str | None = Field(
-        None, description="server of s3://, if it is not AWS: http://minio:9000, https://host"
+        None, description="server of s3://, if not AWS: http://minio:9000, https://host"
     )
-    parquet_s3_region: str = Field("", description="its region; default: what AWS's own variables and files say")
+    parquet_s3_region: str = Field("", description="region of the server; default: from AWS's own variables and files")
     parquet_s3_access_key: str | None = Field(
-        None, description="its account; default: AWS's own variables and files, the role of the machine"
+        None, description="access key of the account; default: AWS's own variables and files, the role of the machine"
     )
     parquet_s3_secret_key: SecretStr | None = Field(None, description="secret key of the account; never logged")
     parquet_s3_secret_key_file: SecretFile = Field(None, description="file that holds the secret key")
-    parquet_s3_ca_file: ExistingFile = Field(None, description="CA certificates of that server, PEM")
+    parquet_s3_ca_file: ExistingFile = Field(None, description="CA certificates of the server, PEM")
 
     @property
     def parquet_s3_secret(self) -> str | None:

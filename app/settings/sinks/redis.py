@@ -18,7 +18,7 @@ from app.settings.values import (
 
 
 class RedisSettings(BaseModel, frozen=True):
-    """The server that keeps last values, and how they are kept."""
+    """The Redis server, and the keys, values and streams of the sink."""
 
     redis_url: RedisUrl = Field(
         None,
@@ -27,28 +27,28 @@ class RedisSettings(BaseModel, frozen=True):
     )
     redis_password_file: SecretFile = Field(None, description="file that holds the password, instead of the URL")
     redis_ca_file: ExistingCaFile = Field(None, description="CA certificates instead of the system's, PEM")
-    redis_certificate_file: ExistingFile = Field(None, description="own certificate, if the server asks for one, PEM")
-    redis_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
-    redis_prefix: Annotated[str, Field(max_length=100)] = Field(
-        "iot:", description="what the names of its keys begin with"
+    redis_certificate_file: ExistingFile = Field(
+        None, description="client certificate, if the server requires mTLS, PEM"
     )
-    redis_ttl: NonNegativeInt = Field(
-        0, description="a last value, and a stream, is forgotten so many seconds after it was written; 0: never"
+    redis_key_file: KeyFile = Field(
+        None, description="key of the client certificate; default: in the file of the certificate"
     )
+    redis_prefix: Annotated[str, Field(max_length=100)] = Field("iot:", description="prefix of all keys")
+    redis_ttl: NonNegativeInt = Field(0, description="TTL of last values and streams after a write, seconds; 0: none")
     redis_setback_seconds: Annotated[float, Field(ge=0)] = Field(
         300.0,
-        description="a device that has sent only older readings for so long had its clock set back: the next one is "
-        "taken; 0: never",
+        description="after only older readings for this time a device's clock counts as set back, and its next reading "
+        "is written; 0: never",
     )
     redis_stream_max: NonNegativeInt = Field(
-        0, description="about how many readings the stream of a user keeps; 0: no streams"
+        0, description="approximate length of the stream of a user, readings; 0: no streams"
     )
     redis_batch: PositiveInt = Field(2000, description="most readings of one call")
-    redis_timeout: PositiveFloat = Field(5.0, description="longest a connection or a call may take")
+    redis_timeout: PositiveFloat = Field(5.0, description="timeout of a connection and of a call")
 
     @property
     def redis_secret(self) -> str | None:
-        """The password, from the file when one is named; None: that of the URL counts. Raises as `secret_files.read`
-        does.
+        """The password, from the file when one is named; None: use the password of the URL. Raises as
+        `secret_files.read` does.
         """
         return secret_of(self.redis_password_file, None)

@@ -1,4 +1,4 @@
-"""The URL of a Redis server: as somebody wrote it in; out, its parts, or ValueError that quotes nothing of it."""
+"""The URL of a Redis server: its text in; its parts out, or ValueError that quotes no part of the URL."""
 
 import re
 from typing import Annotated, NamedTuple
@@ -14,7 +14,7 @@ _SCHEME = re.compile(r"(redis|rediss|unix)://", re.IGNORECASE)
 
 
 class RedisAddress(NamedTuple):
-    """Where a server is and who asks. Either `host` with its port, or `socket`, a path of this machine."""
+    """Address, account and database of a server: either `host` with its port, or `socket`, a local path."""
 
     host: HostPort | None
     socket: str
@@ -24,13 +24,13 @@ class RedisAddress(NamedTuple):
     database: int
 
     def __str__(self) -> str:
-        """host:port or the path, for people: no account, no password."""
+        """host:port or the path, for log messages: without account and password."""
         return str(self.host) if self.host else self.socket
 
 
 def parsed(text: str) -> RedisAddress:
-    """The parts of a URL. Raises ValueError that says what would be right: for another scheme, a sign that has to be
-    percent-encoded, a wrong host, port or number of a database, and for parameters, since there are settings for these.
+    """The parts of a URL. Raises ValueError with the correct form for another scheme, a character that has to be
+    percent-encoded, an invalid host, port or database, and for parameters, which are settings here.
     """
     url = text.strip()
     scheme = _SCHEME.match(url)

@@ -1,1 +1,1 @@
-"""How many series a sink lets through: what is known is counted exactly, what is over the limit is estimated."""
+"""The limit of a sink's series: known series are counted exactly, series over the limit are estimated."""

@@ -1,6 +1,6 @@
-"""Every series that is known: (device, field) in; out, how many there are, of a sink and of each user.
+"""All known series: (device, field) in; out, the number of series of the sink and of each user.
 
-Devices of the same make send the same fields, so they share one set of names: a series costs 30 to 180 bytes.
+Devices of the same make send the same fields, so they share one set of names: a series takes 30 to 180 bytes.
 """
 
 import sys
@@ -11,34 +11,34 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-SHARED = 32  # names; a device with more has a set of its own, to which one more is added in no time
+SHARED = 32  # names; a device with more has a set of its own, to which a name is added in constant time
 
 
 class FieldSet(Struct, eq=False, weakref=True):
-    """The fields that are known of a device, or of many devices alike."""
+    """The known fields of a device, or of several devices with equal fields."""
 
-    names: Any  # frozenset[str], which is shared, or set[str], of one device
-    missing: tuple[str, ...]  # columns of the schema that are not among them
+    names: Any  # frozenset[str] when shared, set[str] of one device
+    missing: tuple[str, ...]  # columns of the schema that are not among the names
 
 
 class KnownSeries:
     """The series of one sink."""
 
     def __init__(self, columns: Iterable[str]) -> None:
-        """`columns` of the schema, by the names that they have as series."""
+        """`columns` of the schema, by their names in series."""
         self._columns = tuple(columns)
-        self.devices: dict[str, FieldSet] = {}  # by device key; read-only for others
+        self.devices: dict[str, FieldSet] = {}  # by device key; read-only outside of this class
         self._shared: WeakValueDictionary[frozenset[str], FieldSet] = WeakValueDictionary()
         self.count = 0
         self._of_users: Counter[str] = Counter()
 
     def of_user(self, user_id: str) -> int:
-        """How many series the user has."""
+        """The number of the user's series."""
         return self._of_users.get(user_id, 0)
 
     @property
     def of_users(self) -> Mapping[str, int]:
-        """How many series each user has."""
+        """The number of series of each user."""
         return self._of_users
 
     def knows(self, device: str, field: str) -> bool:
@@ -47,7 +47,7 @@ class KnownSeries:
         return known is not None and field in known.names
 
     def add(self, user_id: str, device: str, field: str) -> bool:
-        """Know a series from now on; False when it was known."""
+        """Add a series; False when the series was known before."""
         known = self.devices.get(device)
         if known is None:
             self.devices[sys.intern(device)] = self._set(frozenset((sys.intern(field),)))

@@ -1,8 +1,7 @@
-"""Which records a sink is given within its limits of series: records in; out, those, without the values of new series
-that are over a limit.
+"""The limits on the series of a sink: records in; out, the same records without the values of new series over a limit.
 
-A series that is known is never dropped. What is over a limit is dropped value by value: a record goes only when
-nothing of it is left.
+A known series is never dropped. Values over a limit are dropped one by one: a record is dropped only when none of its
+values is left.
 """
 
 from collections import Counter
@@ -24,7 +23,7 @@ log = structlog.get_logger()
 WARN_AT = 0.8  # of a limit
 WARN_SECONDS = 60.0
 SINK, TENANT = "sink", "tenant"
-NESTED = '":{'  # in the JSON of a reading's other fields: an object, whose fields are series of their own
+NESTED = '":{'  # in the JSON of a reading's other fields: an object, each field of which is a series
 
 
 class SeriesId(NamedTuple):
@@ -36,43 +35,43 @@ class SeriesId(NamedTuple):
 
 
 class SeriesBounds(Struct, frozen=True):
-    """Most series of a sink and of one user, 0: no limit; `drop` False: what is over is let through, and counted."""
+    """Most series of a sink and of one user, 0: no limit; `drop` False: values over a limit pass, and are counted."""
 
     of_sink: int = 100_000
     of_tenant: int = 100_000
     drop: bool = True
 
     def hit(self, count: int, of_user: int) -> str | None:
-        """The limit that one more series would be over: SINK, TENANT or None."""
+        """The limit that one more series would exceed: SINK, TENANT or None."""
         if self.of_sink and count >= self.of_sink:
             return SINK
         return TENANT if self.of_tenant and of_user >= self.of_tenant else None
 
 
 class SeriesLimit:
-    """The limits of one sink, and the series that are known."""
+    """The limits of one sink, and its known series."""
 
     def __init__(self, sink: str, bounds: SeriesBounds, schema: Schema, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds that only go forward."""
+        """`clock` returns monotonic seconds."""
         self._sink, self._bounds, self._clock = sink, bounds, clock
         self._columns = {one.name: one.fields[0] for one in schema.columns}
         self._names = tuple(self._columns)
         self.known, self.sketch = KnownSeries(self._names), SeriesSketch()
-        self.fresh: list[SeriesId] = []  # became known, and are in no log yet
-        self.over: Counter[str] = Counter()  # values over a limit since the start, by which it was
+        self.fresh: list[SeriesId] = []  # new series that are in no log yet
+        self.over: Counter[str] = Counter()  # values over a limit since the start, by limit
         self.offenders = HeavyHitters()  # users, by their values over a limit
-        self._warned: set[str] = set()  # who is above WARN_AT of its limit; the sink is the empty name
+        self._warned: set[str] = set()  # users above WARN_AT of their limit; the empty name is the sink
         self._warned_at, self._untold = float("-inf"), 0
 
     def know(self, series: SeriesId) -> None:
-        """A series that was let through before this process began, or by another one of the same sink."""
+        """Add a series that an earlier process or another process of the same sink has admitted."""
         self.known.add(*series)
 
     def admit(self, records: Sequence[SinkRecord]) -> list[SinkRecord]:
-        """Those of the records that the sink is given, in their order."""
+        """The records that the sink is given, in their order."""
         known_of, found = self.known.devices.get, list[SinkRecord]()
         add = found.append
-        for record in records:  # loops in the place of set operations, which take three times as long
+        for record in records:  # loops instead of set operations, which take three times as long
             reading = record.reading
             if reading is None:
                 add(record)
@@ -96,7 +95,7 @@ class SeriesLimit:
         return found
 
     def _looked_at(self, record: SinkRecord) -> Any:
-        """The record with what may pass, None when nothing may; what is new and within the limits is known now."""
+        """The record with the values that pass, None when no value does; new series within the limits are added."""
         known, user, device = self.known, record.user_id, record.key
         names = names_of(record.reading, self._names)
         over: dict[str, str] = {}
@@ -149,11 +148,11 @@ class SeriesLimit:
 
     @property
     def count(self) -> int:
-        """How many series there are: those that are known, and about how many are over the limit."""
+        """The number of series: the known series, and an estimate of the series over the limit."""
         return self.known.count + self.sketch.estimate
 
     def top(self, most: int) -> list[tuple[str, int]]:
-        """(user, series) of those with most, those over a limit included as far as they are estimated."""
+        """(user, number of series) of the users with most, estimated series over a limit included."""
         over = self.sketch.of_users
         counts = {user: count + over.get(user, 0) for user, count in self.known.of_users.items()}
         counts |= {user: count for user, count in over.items() if user not in counts}

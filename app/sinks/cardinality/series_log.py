@@ -1,6 +1,6 @@
-"""The series of a sink on a compacted topic of its own, so that a restart forgets none: in, new ones; out, all.
+"""The series of a sink on a compacted topic of its own, so that a restart forgets none: new series in; all series out.
 
-Whoever reads the topic on hears what other processes of the same sink have let through.
+Reading the topic further gives the series that other processes of the same sink have admitted.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from app.kafka.topics import CHANGELOG, TopicSpec, create
 from app.settings import Settings
 from app.sinks.cardinality.limits import SeriesId
 
-KNOWN = b"1"  # the value of a series; a tombstone forgets it, at the next start
-SEPARATOR = "\0"  # no id and no field has it
-READ_SECONDS = 30.0  # for one read to the end
+KNOWN = b"1"  # the value of a series; a tombstone removes the series at the next start
+SEPARATOR = "\0"  # in no id and no field
+READ_SECONDS = 30.0  # limit of one read to the end
 ROUND = 5_000
 
 
@@ -30,7 +30,7 @@ def series_topic(settings: Settings, sink: str) -> TopicSpec:
 
 
 class SeriesLog:
-    """Reads and writes the topic; connects when asked. Raises what Kafka's clients raise while it is away."""
+    """Reads and writes the topic; connects on first use. Raises the errors of Kafka's clients in an outage of Kafka."""
 
     def __init__(self, settings: Settings, kafka: Access, sink: str, stop: asyncio.Event) -> None:
         self._kafka, self._topic = kafka, series_topic(settings, sink)
@@ -40,10 +40,10 @@ class SeriesLog:
         self._reading = asyncio.Lock()
 
     async def read(self, know: Callable[[SeriesId], None]) -> None:
-        """Tell `know` of the series that were written since the last call: of all of them at first.
+        """Call `know` with each series written since the last call; the first call reads all series.
 
-        Makes the topic where it is missing. Raises TransientError, PermanentError and KafkaError; the next call goes
-        on from there.
+        Creates the topic if it is missing. Raises TransientError, PermanentError and KafkaError; the next call resumes
+        at the same position.
         """
         tp = TopicPartition(self._topic.name, 0)
         try:
@@ -57,12 +57,12 @@ class SeriesLog:
                         if series := _series(record):
                             know(series)
                     await asyncio.sleep(0)
-                self._consumer.pause(tp)  # else the client asks on and on
+                self._consumer.pause(tp)  # else the client keeps fetching
         except TimeoutError:
             raise TransientError(f"{self._topic.name} cannot be read to its end in {READ_SECONDS:g} s") from None
 
     async def write(self, fresh: Sequence[SeriesId]) -> None:
-        """Return once Kafka has them. Raises TransientError when stopped first."""
+        """Return once Kafka has acknowledged the series. Raises TransientError when stopped first."""
         messages = [OutgoingMessage(_key(one), KNOWN, partition=0) for one in fresh]
         await self._producer.send(self._topic.name, messages)
 
@@ -91,6 +91,6 @@ def _key(series: SeriesId) -> bytes:
 
 
 def _series(record: Any) -> SeriesId | None:
-    """What the record says; None of one that is no series, as somebody else wrote it."""
+    """The series of the record; None for a record of another writer, which is not a series."""
     parts = (record.key or b"").decode("utf-8", "replace").split(SEPARATOR)
     return SeriesId(*parts) if record.value is not None and len(parts) == 3 else None

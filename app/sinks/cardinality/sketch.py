@@ -1,4 +1,4 @@
-"""About how many different series there are beyond the limit: names in, an estimate out, in memory that never grows."""
+"""An estimate of the distinct series over the limit: names in, an estimate out, in constant memory."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,12 +10,12 @@ log = structlog.get_logger()
 
 LG_K = 12  # 4 kB, an error of 1.6 %
 LG_K_OF_USER = 10  # 1 kB, 3.2 %
-USERS = 200  # whose series are estimated; those of more users count for the sink alone
+USERS = 200  # users with an estimate of their own; series of further users count for the sink only
 
 
 @lru_cache(maxsize=1)
 def _hll_sketch() -> Any:
-    """The class of datasketches, None where it is not installed; 0.1 s to import, and most programs never need it."""
+    """The class of datasketches, None without the package. Imported on first use, as the import takes 0.1 s."""
     try:
         from datasketches import hll_sketch
     except ModuleNotFoundError:
@@ -26,14 +26,14 @@ def _hll_sketch() -> Any:
 
 
 class SeriesSketch:
-    """HyperLogLog (datasketches) of the series over the limit: of all, and of the users that came first."""
+    """HyperLogLog (datasketches) of the series over the limit: of all users, and of each of the first USERS."""
 
     def __init__(self) -> None:
         self._all: Any = None
         self._of_users: dict[str, Any] = {}
 
     def add(self, user_id: str, device: str, field: str) -> None:
-        """A series that is over the limit; without the package datasketches it is not counted."""
+        """Count a series over the limit; without the package datasketches nothing is counted."""
         made = _hll_sketch()
         if made is None:
             return
@@ -49,10 +49,10 @@ class SeriesSketch:
 
     @property
     def estimate(self) -> int:
-        """About how many series were over the limit since the start."""
+        """The estimated number of series over the limit since the start."""
         return round(self._all.get_estimate()) if self._all is not None else 0
 
     @property
     def of_users(self) -> Mapping[str, int]:
-        """The same of the users that are estimated."""
+        """The same for each user with an estimate."""
         return {user: round(sketch.get_estimate()) for user, sketch in self._of_users.items()}

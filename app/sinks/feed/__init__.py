@@ -1,1 +1,1 @@
-"""The sink http_feed: readings as JSON to somebody's HTTP endpoint, in order per device."""
+"""The sink http_feed: readings as JSON to an HTTP endpoint, in order per device."""

@@ -1,9 +1,9 @@
-"""The HTTP endpoint of a feed: a body in; out, what its receiver answers, by the statuses that mean something here.
+"""The HTTP endpoint of a feed: a body in; out, the receiver's answer, by its status.
 
-2xx: it has the readings. If its answer is a JSON object with a list `rejected` of objects with `index`, `reason` and
-`error`, as our own gateways answer, those alone are refused; with the reason `rate_limited` they are sent again. 400,
-409, 413 and 422: it would never take this body. 500: it failed over this body. Anything else, redirections too, is an
-outage, or its operator's to mend: nothing of it is the readings' fault.
+2xx: the receiver has the readings. If the body is a JSON object with a list `rejected` of objects with `index`,
+`reason` and `error`, as the gateways of iot-stream answer, only these readings are refused; readings with the reason
+`rate_limited` are sent again. 400, 409, 413 and 422: the receiver would never take this body. 500: the receiver failed
+on this body. Any other status, redirections included, is an outage that the readings have not caused.
 """
 
 import ssl
@@ -33,17 +33,17 @@ from app.sinks.port import SinkUnavailable
 from app.sinks.pushing.answer import LATER, BatchRefused, BatchTaken, FailedOver, ReceiverAnswer, said
 
 REFUSED = frozenset({400, 409, 413, 422})
-FAILED = 500  # what web frameworks say when a handler raised
-ANSWER_BYTES = 4 << 20  # of an answer that names what it rejects; what comes after is not read
-LONGEST_WAIT = 3600.0  # seconds; a receiver that says more is not believed
+FAILED = 500  # the status of web frameworks when a handler raised
+ANSWER_BYTES = 4 << 20  # of an answer that lists rejected readings; further bytes are not read
+LONGEST_WAIT = 3600.0  # seconds; the cap on Retry-After
 CURES: Mapping[int, str] = {
     401: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
     403: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
     404: "look at IOT_FEED_URL",
-    405: "look at IOT_FEED_URL: it takes no POST there",
-    406: "it does not take application/json",
+    405: "look at IOT_FEED_URL: the address takes no POST",
+    406: "the receiver does not take application/json",
     410: "look at IOT_FEED_URL",
-    415: "it does not take application/json, or no gzip: look at IOT_FEED_GZIP",
+    415: "the receiver does not take application/json, or no gzip: look at IOT_FEED_GZIP",
 }
 
 
@@ -61,7 +61,7 @@ _read_answer = msgspec.json.Decoder(_ReceiverSaid).decode
 
 
 class FeedTarget(NamedTuple):
-    """Where to, and how."""
+    """An endpoint and how requests are sent to it."""
 
     url: str
     headers: Mapping[str, str]  # of every request
@@ -71,7 +71,7 @@ class FeedTarget(NamedTuple):
 
 
 class FeedClient:
-    """Posts to one URL, which nothing that it says or raises repeats."""
+    """Posts to one URL, which no message and no error of this class repeats."""
 
     def __init__(self, target: FeedTarget) -> None:
         """Nothing is connected yet."""
@@ -79,19 +79,18 @@ class FeedClient:
         self._session: ClientSession | None = None
 
     async def reach(self) -> None:
-        """Return when the endpoint answers HTTP, whatever it says to HEAD. Raises SinkUnavailable."""
+        """Return when the endpoint answers HEAD with any status but 401 and 403. Raises SinkUnavailable."""
         target = self._target
         try:
             async with self._opened().head(target.url, headers=target.headers, allow_redirects=False) as answer:
                 status = answer.status
         except (ClientError, OSError, TimeoutError) as error:
-            raise _silent(error) from None  # it holds the URL
+            raise _silent(error) from None  # the error contains the URL
         if status in (401, 403):
             raise SinkUnavailable(f"the receiver answers {status}", cure=CURES[status])
 
     async def post(self, name: str, body: bytes, count: int) -> ReceiverAnswer:
-        """What the receiver answers to a body of `count` readings; `name` is the Idempotency-Key, the
-        same for a repeat.
+        """The receiver's answer to a body of `count` readings; `name` is the Idempotency-Key, which a repeat has too.
 
         Raises SinkUnavailable.
         """
@@ -101,7 +100,7 @@ class FeedClient:
             async with self._opened().post(target.url, data=body, headers=headers, allow_redirects=False) as answer:
                 return await _understood(answer, count)
         except (ClientError, OSError, TimeoutError) as error:
-            raise _silent(error) from None  # it holds the URL
+            raise _silent(error) from None  # the error contains the URL
 
     async def close(self) -> None:
         """Drop the connections; safe before the first request, and twice."""
@@ -112,7 +111,7 @@ class FeedClient:
     def _opened(self) -> ClientSession:
         if self._session is None:
             connector = TCPConnector(limit=self._target.requests, ssl=self._target.tls or True)
-            own = {"User-Agent": f"iot-stream/{VERSION}", "Accept-Encoding": "identity"}  # no answer inflates itself
+            own = {"User-Agent": f"iot-stream/{VERSION}", "Accept-Encoding": "identity"}  # no compressed answers
             self._session = ClientSession(
                 connector=connector,
                 timeout=ClientTimeout(total=self._target.seconds),
@@ -127,7 +126,7 @@ async def _understood(answer: ClientResponse, count: int) -> ReceiverAnswer:
     """Raises SinkUnavailable, ClientError, TimeoutError."""
     status = answer.status
     if 200 <= status < 300:
-        body = await _start_of(answer, ANSWER_BYTES)  # all of it: else the connection could not be used again
+        body = await _start_of(answer, ANSWER_BYTES)  # read to the end: else the connection could not be reused
         return rejected_of(body, count) if answer.content_type.endswith("json") else BatchTaken()
     shown = said((await _start_of(answer, 800)).decode("utf-8", "replace"))
     why = f"the receiver answers {status}: {shown}" if shown else f"the receiver answers {status}"
@@ -136,12 +135,14 @@ async def _understood(answer: ClientResponse, count: int) -> ReceiverAnswer:
     if status == FAILED:
         return FailedOver(why)
     if 300 <= status < 400:
-        raise SinkUnavailable(why, cure="redirections are not followed: set IOT_FEED_URL to where it leads")
+        raise SinkUnavailable(
+            why, cure="redirections are not followed: set IOT_FEED_URL to the target of the redirection"
+        )
     raise SinkUnavailable(why, cure=CURES.get(status, ""), retry_after=retry_after(answer.headers.get("Retry-After")))
 
 
 def rejected_of(body: bytes, count: int) -> BatchTaken:
-    """What of `count` readings the body of a success leaves out; one in other words leaves out none. Never raises."""
+    """The readings, of `count`, that the body of a 2xx answer rejects; any other body rejects none. Never raises."""
     try:
         found = _read_answer(body).rejected
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
@@ -158,18 +159,18 @@ def rejected_of(body: bytes, count: int) -> BatchTaken:
 
 
 async def _start_of(answer: ClientResponse, most: int) -> bytes:
-    """The first bytes of the body, `most` at most."""
+    """The first `most` bytes of the body."""
     found = bytearray()
     async for chunk in answer.content.iter_chunked(1 << 16):
         found += chunk
         if len(found) >= most:
-            answer.close()  # the rest is not waited for
+            answer.close()  # drops the rest
             break
     return bytes(found[:most])
 
 
 def retry_after(header: str | None) -> float:
-    """Seconds until the moment in a header Retry-After, a number of them or a date; 0 for what is neither, or past.
+    """Seconds of a header Retry-After, a number or a date; 0 for a date in the past and for any other text.
 
     At most LONGEST_WAIT.
     """
@@ -186,7 +187,7 @@ def retry_after(header: str | None) -> float:
 
 
 def _silent(error: BaseException) -> SinkUnavailable:
-    """What went wrong, without the URL: it may have a token in it, and some errors repeat it."""
+    """The failure, without the URL, which may contain a token and which some errors repeat."""
     if isinstance(error, TimeoutError):
         why = "nothing in time"
     elif isinstance(error, ClientConnectorCertificateError):

@@ -1,8 +1,8 @@
-"""A record in, the JSON object of it out: what POST /v1/events and a line of TCP take, with all ids in it.
+"""A record in, its JSON object out, in the format of POST /v1/events and of a line of TCP, with all ids.
 
-A reading has its ids, `sequence_id`, `timestamp` in UTC, its columns by the JSON fields that they come from, and every
-other field digit by digit, as it was sent. A column that the reading lacks is left out. Any other record has its ids,
-its `kind`, `ingest_ms` and, as `payload`, what was sent: JSON where it is JSON, else text, else `payload_base64`.
+A reading has its ids, `sequence_id`, `timestamp` in UTC, its columns under the JSON fields that they are read from, and
+every other field exactly as sent, to the digit. A column without a value is left out. Any other record has its ids, its
+`kind`, `ingest_ms` and its payload: as JSON or text in `payload`, else in `payload_base64`.
 """
 
 from base64 import b64encode
@@ -20,14 +20,14 @@ from app.sinks.record import SinkRecord
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _raw = msgspec.json.Decoder(Raw).decode
-_SAID = ("sequence_id", "timestamp")  # by every object, beside its ids
+_SAID = ("sequence_id", "timestamp")  # in every object, beside its ids
 _USER, _NODE = ("user_id", "device_id"), ("node_id", "sensor_id")
 
 ItemMaker = Callable[[SinkRecord], bytes]
 
 
 class _Message(Struct, omit_defaults=True):
-    """What a record says that is no reading."""
+    """The object of a record without a reading."""
 
     kind: str
     ingest_ms: int
@@ -40,7 +40,7 @@ class _Message(Struct, omit_defaults=True):
 
 
 def item_maker(schema: Schema) -> ItemMaker:
-    """The function from a record to its JSON object, for readings of `schema`; it never raises."""
+    """The function from a record to its JSON object, for readings of `schema`. The function never raises."""
     of_user, of_node = _readings(schema, _USER), _readings(schema, _NODE)
 
     def item(record: SinkRecord) -> bytes:
@@ -52,8 +52,8 @@ def item_maker(schema: Schema) -> ItemMaker:
 
 
 def _readings(schema: Schema, ids: Sequence[str]) -> ItemMaker:
-    """The function for readings whose ids have these names. A column that comes from a field of an id's name is left
-    out, as two fields cannot have one name.
+    """The function for readings whose ids have these names. A column that is read from a field with the name of an id
+    is left out, as an object has each name once.
     """
     taken = {*ids, *_SAID}
     columns = [one for one in schema.columns if one.fields[0] not in taken]
@@ -76,7 +76,7 @@ def _readings(schema: Schema, ids: Sequence[str]) -> ItemMaker:
 
 
 def _other(record: SinkRecord) -> bytes:
-    """The object of a record that is no reading."""
+    """The object of a record without a reading."""
     message = _Message(record.kind.value, record.ingest_ms)
     user, device = _NODE if is_of_node(record) else _USER
     setattr(message, user, record.user_id or UNSET)

@@ -1,8 +1,8 @@
-"""Readings as JSON to an HTTP endpoint: a batch a request, tried again until it is answered, in order per device.
+"""Readings as JSON to an HTTP endpoint: one batch per request, retried until answered, in order per device.
 
-One lane is sent one request at a time; with IOT_FEED_REQUESTS there are several lanes, each with devices of its own. A
-request that is repeated is the same to the byte and has the same Idempotency-Key, as long as this process lives; after
-a crash the same readings may come again in other batches.
+A lane sends one request at a time; IOT_FEED_REQUESTS sets the number of lanes, among which devices are divided. Within
+this process, a retry has the same bytes and the same Idempotency-Key; after a crash the same readings may be sent again
+in other batches.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from app.sinks.pushing.lanes import PushLanes
 from app.sinks.record import SinkRecord
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
-BODY_BYTES = 1 << 20  # of payloads in one request; a larger one goes alone
-REFUSALS = 100  # of one lane, after which a flush ends: the runner has to dead-letter them
+BODY_BYTES = 1 << 20  # of payloads in one request; a larger payload is sent alone
+REFUSALS = 100  # of one lane, after which a flush ends so that the runner dead-letters them
 AUTHORIZATION = "authorization"
 
 
@@ -49,7 +49,7 @@ class FeedSink:
         self._lanes = PushLanes(lanes, lane_of, queue, settings.sink_buffer_bytes)
 
     async def open(self) -> None:
-        """Return when the endpoint answers at all. Raises SinkUnavailable."""
+        """Return when the endpoint answers. Raises SinkUnavailable."""
         await self._client.reach()
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
@@ -60,12 +60,12 @@ class FeedSink:
         """Nothing: a receiver keeps no offsets."""
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records into memory."""
+        """Buffer records."""
         self._lanes.add(records)
 
     @property
     def held(self) -> Held:
-        """What no receiver has taken."""
+        """The readings that the receiver has not taken."""
         return self._lanes.held
 
     @property
@@ -74,25 +74,25 @@ class FeedSink:
         return self._lanes.held.records >= self._batch
 
     async def flush(self) -> Flushed:
-        """Post all that is held. Raises SinkUnavailable."""
+        """Post the buffer. Raises SinkUnavailable."""
         self._lanes.begin()
         await asyncio.gather(*(self._post_all(lane) for lane in self._lanes.busy()))
         return self._lanes.finish()
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Drop what is held of these partitions."""
+        """Drop the buffered records of these partitions."""
         self._lanes.drop(partitions)
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         await self._client.close()
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
-        """The body that would be posted, an item a line."""
+        """The body that would be posted, one item per line."""
         return [self._item(record).decode() for record in records]
 
     async def _post_all(self, lane: PushLane) -> None:
-        """Until the lane is empty, the flush has failed, or many records were refused."""
+        """Post until the lane is empty, the flush has failed, or REFUSALS records were refused."""
         while not self._lanes.failed and len(lane.refused) < REFUSALS and (batch := lane.batch(0)) is not None:
             try:
                 self._settle(lane, batch, await self._post(batch))
@@ -137,12 +137,12 @@ def _by_device(lanes: int) -> Callable[[SinkRecord], int]:
 def _target(settings: Settings) -> FeedTarget:
     """Raises SinkMisconfigured."""
     if settings.feed_url is None:
-        raise SinkMisconfigured("IOT_FEED_URL: where are readings to be posted?")
+        raise SinkMisconfigured("IOT_FEED_URL is not set: give the URL that readings are posted to")
     url = settings.feed_url.get_secret_value()
     files = (settings.feed_ca_file, settings.feed_certificate_file, settings.feed_key_file)
     encrypted = url.lower().startswith("https:")
     if any(files) and not encrypted:
-        raise SinkMisconfigured("IOT_FEED_URL is no https://: nothing is encrypted, and no certificate looked at")
+        raise SinkMisconfigured("IOT_FEED_URL is no https://: without TLS no certificate is checked")
     ndjson = settings.feed_format == "ndjson"
     headers = {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
     if settings.feed_gzip:

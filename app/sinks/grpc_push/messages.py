@@ -1,6 +1,7 @@
-"""A reading in; out, the Event or Metric of proto/ that says the same, to the digit.
+"""A reading in; out, the equal Event or Metric of proto/, exact to the digit.
 
-What has a field of its own there is in it, if that can say it; all else is in extra_json, under its JSON field's name.
+A value is in the message's own field if the message has one that can hold the value exactly, else in extra_json under
+the name of its JSON field.
 """
 
 import math
@@ -18,10 +19,10 @@ from app.protobuf.metrics_pb2 import Metric
 from app.sinks.record import SinkRecord
 
 INT32 = 1 << 31
-EXACT = 15  # a number of so many characters, without an exponent, is the same number as a double
+EXACT = 15  # a number of at most 15 characters without an exponent is exact as a double
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_SAID = frozenset({"sequence_id", "timestamp"})  # by every message, beside its ids
+_SAID = frozenset({"sequence_id", "timestamp"})  # in every message, beside its ids
 _EVENT_SAYS = _SAID | {"user_id", "device_id"}
 _METRIC_SAYS = _SAID | {"node_id", "sensor_id"}
 
@@ -29,7 +30,7 @@ Extra = Callable[[Any, str | None], bytes]  # a reading, and a JSON field to lea
 
 
 def event_maker(schema: Schema) -> Callable[[SinkRecord], Event]:
-    """The function from a record with a reading of `schema` to its Event; it never raises."""
+    """The function from a record with a reading of `schema` to its Event. The function never raises."""
     temperature, battery = _column(schema, "temperature", float), _column(schema, "battery", int)
     own = [one for one in (temperature, battery) if one is not None]
     extra = _extra_of([one for one in schema.columns if one not in own], _EVENT_SAYS)
@@ -42,7 +43,7 @@ def event_maker(schema: Schema) -> Callable[[SinkRecord], Event]:
         charge, rest = getattr(reading, battery_name) if battery_name else None, extra(reading, None)
         if charge is not None and not -INT32 <= charge < INT32:
             charge, rest = None, _with(rest, {"battery": charge})
-        return Event(  # what is None is not set
+        return Event(  # a field that is None is not set
             user_id=reading.user_id,
             device_id=reading.device_id,
             sequence_id=reading.sequence_id,
@@ -56,7 +57,7 @@ def event_maker(schema: Schema) -> Callable[[SinkRecord], Event]:
 
 
 def metric_maker(schema: Schema) -> Callable[[SinkRecord], Metric]:
-    """The function from a record with a reading of a node to its Metric; it never raises."""
+    """The function from a record with a reading of a node to its Metric. The function never raises."""
     column = _column(schema, "value", float)
     extra = _extra_of([one for one in schema.columns if one is not column], _METRIC_SAYS)
     name = column.name if column else None
@@ -78,13 +79,13 @@ def metric_maker(schema: Schema) -> Callable[[SinkRecord], Metric]:
 
 
 def _column(schema: Schema, field: str, kind: type) -> Column | None:
-    """The column that comes from this JSON field, if it has this type of Python."""
+    """The column that is read from this JSON field, if its Python type is `kind`."""
     return next((one for one in schema.columns if one.fields[0] == field and one.type.python is kind), None)
 
 
 def _extra_of(columns: list[Column], said: frozenset[str]) -> Extra:
-    """The function from a reading to its extra_json: these columns and all other fields, but for those that the message
-    says itself.
+    """The function from a reading to its extra_json: these columns and all other fields, except `said`, which have
+    fields of their own in the message.
     """
     names = [(one.fields[0], one.name) for one in columns if one.fields[0] not in said]
 
@@ -103,18 +104,18 @@ def _extra_of(columns: list[Column], said: frozenset[str]) -> Extra:
 
 
 def _with(extra: bytes, fields: Mapping[str, Any]) -> bytes:
-    """An extra_json with more fields, which it has not."""
+    """An extra_json with additional fields."""
     said = _encode(fields)
     return b"%b,%b" % (said[:-1], extra[1:]) if extra else said
 
 
 def _double(raw: Any) -> float | None:
-    """The number that the JSON `raw` (msgspec.Raw, None: there is none) says, when a double says the same."""
+    """The number in the JSON `raw` (msgspec.Raw, or None), if a double is exactly this number."""
     if raw is None:
         return None
     text = bytes(raw)
     try:
-        number = float(text)  # takes "nan" and "1_0" too, which JSON has not
+        number = float(text)  # accepts "nan" and "1_0" too, which are not JSON
     except ValueError:
         return None
     if len(text) <= EXACT and b"e" not in text and b"E" not in text:

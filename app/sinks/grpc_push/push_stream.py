@@ -1,7 +1,7 @@
-"""One stream of batches to a receiver: what a lane has is sent in order, and settled as its acks come in.
+"""One stream of batches to a receiver: the batches of a lane are sent in order, and settled by their acks.
 
-Up to a window of batches is under way. A batch that goes alone (PushLane.goes_alone) waits until nothing else is, so
-that what ends the stream is known to be of it.
+At most `window` batches are in flight. A batch that must be sent alone (PushLane.goes_alone) waits until no other batch
+is in flight, so that a failure of the stream is known to be caused by this batch.
 """
 
 import asyncio
@@ -21,39 +21,39 @@ BatchMessage: TypeAlias = EventBatch | MetricBatch
 PushCall: TypeAlias = aio.StreamStreamCall[Any, BatchAck]
 MessageOf: TypeAlias = Callable[[PushBatch], BatchMessage]
 
-REFUSALS = 100  # of one lane, after which nothing more is sent: the runner has to dead-letter them
+REFUSALS = 100  # of one lane, after which no batch is sent until the runner has dead-lettered the refused records
 
 
 class RefusedWhole(NamedTuple):
-    """A batch that the receiver refuses as a whole, in its ack; what was sent behind it counts as not taken."""
+    """A batch that the receiver refuses as a whole, in its ack; batches sent after this one count as not taken."""
 
     batch: PushBatch
     why: str
-    retry_after: float  # seconds; 0: it would be refused again
+    retry_after: float  # seconds; 0: the batch would be refused again
 
 
 class PushStream:
-    """One call, which ends with what it was made for."""
+    """One call, for the batches of one lane."""
 
     def __init__(self, call: PushCall, lane: PushLane, message_of: MessageOf, window: int, seconds: float) -> None:
-        """`seconds` is the longest that the receiver may take for the next ack."""
+        """`seconds`: timeout of the next ack."""
         self._call, self._lane, self._message_of = call, lane, message_of
         self._window, self._seconds = window, seconds
-        self._sent: dict[int, PushBatch] = {}  # and not settled; those are the first ones of the lane
+        self._sent: dict[int, PushBatch] = {}  # not settled; these are the first batches of the lane
         self._settled = asyncio.Event()
         self._all_sent = False
         self.bytes = 0  # of batches that were taken
 
     @property
     def under_way(self) -> list[PushBatch]:
-        """What was sent and has no ack."""
+        """The batches that were sent and have no ack."""
         return list(self._sent.values())
 
     async def run(self) -> RefusedWhole | None:
-        """Return None when the lane is empty, or enough was refused for now, and the receiver has ended the stream.
+        """Return None when the lane is empty or REFUSALS records were refused, and the receiver has ended the stream.
 
-        Raises RpcError for a status that is not OK, SinkUnavailable for a receiver that is silent, that takes items
-        later, or that makes no sense.
+        Raises RpcError for a status other than OK, SinkUnavailable for a receiver that sends no ack in time, that
+        takes items later, or that sends invalid acks.
         """
         writing = asyncio.create_task(self._write(), name="push-write")
         try:
@@ -67,7 +67,7 @@ class PushStream:
             writing.cancel()
             await asyncio.wait({writing})
         if not writing.cancelled():
-            writing.result()  # raises what is no failure of the call
+            writing.result()  # raises any error other than a failed call
         return None
 
     async def _write(self) -> None:
@@ -84,10 +84,10 @@ class PushStream:
             self._all_sent = True
             await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
-            pass  # the stream is over: who reads it is told why
+            pass  # the stream is over: the read raises the reason
 
     async def _ack(self) -> BatchAck | None:
-        """The next one; None: the receiver has ended the stream."""
+        """The next ack; None: the receiver has ended the stream."""
         try:
             async with asyncio.timeout(self._seconds):
                 found = await self._call.read()
@@ -97,10 +97,10 @@ class PushStream:
         return found if isinstance(found, BatchAck) else None
 
     def _settle(self, ack: BatchAck) -> RefusedWhole | None:
-        """Raises SinkUnavailable as `run`."""
+        """Raises SinkUnavailable as `run` does."""
         batch = self._sent.get(ack.batch_id)
         if batch is None:
-            raise SinkUnavailable(f"the receiver makes no sense: an ack of batch {ack.batch_id}, which was not sent")
+            raise SinkUnavailable(f"invalid answer of the receiver: an ack of batch {ack.batch_id}, which was not sent")
         if ack.HasField("refusal"):
             why = said(f"the receiver refuses a batch: {ack.refusal.reason}: {ack.refusal.error}")
             return RefusedWhole(batch, why, ack.refusal.retry_after_ms / 1000)
@@ -115,8 +115,8 @@ class PushStream:
 
 
 def _rejections(ack: BatchAck, count: int) -> tuple[Mapping[int, str], Collection[int]]:
-    """Which items of `count` are rejected, why, and which are put off. Raises SinkUnavailable when the ack does not
-    account for each of them.
+    """The rejected items of `count`, with the reason, and the items to send later. Raises SinkUnavailable when the ack
+    does not account for each item.
     """
     rejected = {one.index: one for one in ack.rejected}
     if (
@@ -125,7 +125,9 @@ def _rejections(ack: BatchAck, count: int) -> tuple[Mapping[int, str], Collectio
         or max(rejected, default=0) >= count
     ):
         what = f"an ack of {ack.accepted} accepted and {len(ack.rejected)} rejected items for {count}"
-        raise SinkUnavailable(f"the receiver makes no sense: {what}", cure="each item has to be one or the other, once")
+        raise SinkUnavailable(
+            f"invalid answer of the receiver: {what}", cure="each item has to be accepted or rejected"
+        )
     never = {
         place: said(f"the receiver rejects it: {one.reason}: {one.error}")
         for place, one in rejected.items()

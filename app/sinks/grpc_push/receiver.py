@@ -1,4 +1,4 @@
-"""The receiver of a grpc sink: settings in; streams to it out, and what became of a stream that ended badly."""
+"""The receiver of a grpc sink: settings in; streams to the receiver out, and the verdict on a failed stream."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from app.sinks.pushing.lane import PushLane
 END_SECONDS = 5.0  # for the receiver to end an empty stream
 _Code = grpc.StatusCode
 REFUSED = frozenset({_Code.INVALID_ARGUMENT, _Code.OUT_OF_RANGE})
-FAILED = frozenset({_Code.UNKNOWN, _Code.INTERNAL})  # what a handler that raised becomes
+FAILED = frozenset({_Code.UNKNOWN, _Code.INTERNAL})  # the status of a handler that raised
 CREDENTIALS = "look at IOT_GRPC_PUSH_TOKEN, or at the certificate"
 CURES: Mapping[grpc.StatusCode, str] = {
     _Code.UNAUTHENTICATED: CREDENTIALS,
@@ -31,15 +31,15 @@ CURES: Mapping[grpc.StatusCode, str] = {
 
 
 class PushReceiver:
-    """One channel, from one event loop."""
+    """One channel, used by one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is connected. Raises SinkMisconfigured when no target is set, PermanentError where protobuf runs in
-        Python alone.
+        """Nothing is connected. Raises SinkMisconfigured when no target is set, PermanentError when protobuf has only
+        its Python implementation.
         """
         require_upb()
         if settings.grpc_push_target is None:
-            raise SinkMisconfigured("IOT_GRPC_PUSH_TARGET: where are readings to be pushed? host:port or unix:///path")
+            raise SinkMisconfigured("IOT_GRPC_PUSH_TARGET is not set: give host:port or unix:///path of the receiver")
         self._target, self._window = settings.grpc_push_target, settings.grpc_push_window
         self._seconds = settings.grpc_push_timeout
         self._stub = ReceiverStub if settings.grpc_push_service == "receiver" else IngestStub
@@ -55,11 +55,11 @@ class PushReceiver:
         )
         self._channel: aio.Channel | None = None
         self._calls: Any = None  # the stub of the channel
-        self._opened = False  # once
+        self._opened = False  # at least once
 
     async def open(self) -> None:
-        """Connect anew, with the files as they are now. Raises SinkMisconfigured, later SinkUnavailable, when a file
-        cannot be used, or the target is none.
+        """Reconnect, and read the files again. Raises SinkMisconfigured when a file or the target is invalid, at a
+        later call SinkUnavailable.
         """
         await self.close()
         try:
@@ -69,7 +69,7 @@ class PushReceiver:
         self._opened, self._calls = True, self._stub(self._channel)
 
     async def ask(self, method: str) -> None:
-        """Return when the receiver takes an empty stream. Raises SinkUnavailable."""
+        """Return when the receiver accepts an empty stream. Raises SinkUnavailable."""
         stream = PushStream(self._call(method), PushLane(1, 1), _no_message, 1, END_SECONDS)
         try:
             await stream.run()
@@ -77,11 +77,11 @@ class PushReceiver:
             raise unavailable(error) from None
 
     def stream(self, method: str, lane: PushLane, message_of: MessageOf) -> PushStream:
-        """A stream for what the lane has. Raises SinkUnavailable when no call can be made."""
+        """A stream for the batches of the lane. Raises SinkUnavailable when no call can be made."""
         return PushStream(self._call(method), lane, message_of, self._window, self._seconds)
 
     async def close(self) -> None:
-        """End all calls, and the connection; safe before `open`, and twice."""
+        """End all calls and close the connection; safe before `open`, and twice."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
@@ -96,7 +96,7 @@ class PushReceiver:
 
 
 def verdict(error: grpc.RpcError) -> BatchRefused | FailedOver | None:
-    """What the status of a stream says of the batches that were under way; None: nothing, the receiver is away."""
+    """The verdict of a stream's status on the batches in flight; None: no verdict, the receiver is unavailable."""
     why = said(f"the receiver ends the stream: {words(error)}")
     if status_of(error) in REFUSED or is_too_large(error):
         return BatchRefused(why)
@@ -106,8 +106,8 @@ def verdict(error: grpc.RpcError) -> BatchRefused | FailedOver | None:
 
 
 def unavailable(error: grpc.RpcError) -> SinkUnavailable:
-    """The failure to raise for a call that ended so."""
-    why = said(f"the receiver does not take it: {words(error)}")
+    """The exception for a call that ended with this error."""
+    why = said(f"the receiver does not take readings: {words(error)}")
     return SinkUnavailable(why, cure=CURES.get(status_of(error), ""), retry_after=wanted_pause(error) or 0.0)
 
 

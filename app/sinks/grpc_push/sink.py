@@ -1,7 +1,7 @@
-"""Readings to a receiver of proto/receiver.proto, or to the gRPC gateway of another iot-stream; acks held, in order.
+"""Readings to a receiver of proto/receiver.proto, or to the gRPC gateway of another iot-stream; acked, in order.
 
-Two lanes, events of users and metrics of nodes, each with a stream of its own for as long as a flush takes. What has no
-ack when a stream ends is sent again on the next one, before anything that comes after it.
+Two lanes, events of users and metrics of nodes, each with its own stream for the time of a flush. Batches without an
+ack when a stream ends are sent again on the next stream, before all later batches.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from app.sinks.pushing.way import is_of_node
 from app.sinks.record import SinkRecord
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
-BATCH_BYTES = 1 << 20  # of payloads in one message; a larger one goes alone
+BATCH_BYTES = 1 << 20  # of payloads in one message; a larger payload is sent alone
 
 
 class _Push(NamedTuple):
-    """A lane, and the call that its batches go by."""
+    """A lane, and the method that its batches are sent with."""
 
     lane: PushLane
     method: str
@@ -43,7 +43,9 @@ class GrpcPushSink:
     kind = "grpc"
 
     def __init__(self, name: str, settings: Settings) -> None:
-        """Nothing is connected. Raises SinkMisconfigured, and PermanentError where protobuf runs in Python alone."""
+        """Nothing is connected. Raises SinkMisconfigured, and PermanentError when protobuf has only its Python
+        implementation.
+        """
         if set(settings.sink_kinds) - {Kind.TELEMETRY}:
             raise SinkMisconfigured("IOT_SINK_KINDS: grpc pushes readings, which telemetry alone has")
         self.name, self._batch = name, settings.grpc_push_batch
@@ -60,7 +62,7 @@ class GrpcPushSink:
         self._lanes = PushLanes(lanes, self._lane_of, most, settings.sink_buffer_bytes)
 
     async def open(self) -> None:
-        """Return when the receiver takes each call that is made. Raises SinkUnavailable, SinkMisconfigured."""
+        """Return when the receiver accepts each method that is used. Raises SinkUnavailable, SinkMisconfigured."""
         await self._receiver.open()
         for push in self._pushes:
             await self._receiver.ask(push.method)
@@ -73,12 +75,12 @@ class GrpcPushSink:
         """Nothing: a receiver keeps no offsets."""
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records into memory."""
+        """Buffer records."""
         self._lanes.add(records)
 
     @property
     def held(self) -> Held:
-        """What no receiver has acknowledged."""
+        """The readings without an ack."""
         return self._lanes.held
 
     @property
@@ -87,26 +89,26 @@ class GrpcPushSink:
         return self._lanes.held.records >= self._batch
 
     async def flush(self) -> Flushed:
-        """Push all that is held. Raises SinkUnavailable."""
+        """Push the buffer. Raises SinkUnavailable."""
         self._lanes.begin()
         await asyncio.gather(*(self._push_all(push) for push in self._pushes if len(push.lane)))
         return self._lanes.finish()
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Drop what is held of these partitions."""
+        """Drop the buffered records of these partitions."""
         self._lanes.drop(partitions)
 
     async def close(self) -> None:
-        """End all calls, and the connection."""
+        """End all calls and close the connection."""
         await self._receiver.close()
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
-        """The messages as protobuf's text, one a line."""
+        """The messages in protobuf's text format, one per line."""
         messages: list[Any] = [(self._metric if self._lane_of(one) else self._event)(one) for one in records]
         return [MessageToString(one, as_one_line=True, as_utf8=True) for one in messages]
 
     async def _push_all(self, push: _Push) -> None:
-        """Until the lane is empty, the flush has failed, or many records were refused."""
+        """Push until the lane is empty, the flush has failed, or REFUSALS records were refused."""
         lane = push.lane
         while not self._lanes.failed and len(lane.refused) < REFUSALS and len(lane):
             try:
@@ -126,7 +128,7 @@ class GrpcPushSink:
             WRITTEN_BYTES.labels(self.name).inc(stream.bytes)
 
     def _judge(self, lane: PushLane, under_way: Sequence[PushBatch], error: grpc.RpcError) -> None:
-        """A stream has ended badly: that may be the fault of what was under way."""
+        """Handle a failed stream, which a batch in flight may have caused."""
         said = verdict(error)
         if said is None or not under_way:
             self._lanes.fail(unavailable(error))
@@ -154,7 +156,7 @@ class GrpcPushSink:
 
 
 def _refuse(lane: PushLane, refused: RefusedWhole) -> None:
-    """Raises SinkUnavailable when the receiver would take it later."""
+    """Raises SinkUnavailable when the receiver would take the batch later."""
     if refused.retry_after:
         raise SinkUnavailable(refused.why, retry_after=refused.retry_after)
     lane.refuse(refused.batch, refused.why)

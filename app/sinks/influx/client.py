@@ -1,4 +1,4 @@
-"""One server that takes line protocol: a body in; out, that it is taken, why it never will be, or SinkUnavailable."""
+"""One server that takes line protocol: a body in; out, None when it is taken, else why not, or SinkUnavailable."""
 
 import asyncio
 import ssl
@@ -15,19 +15,19 @@ from app.settings.sinks.influx import InfluxSettings
 from app.sinks.influx.answers import OF_THE_LINES, OF_THE_SETTINGS, cure, unavailable, words
 from app.sinks.port import SinkMisconfigured, SinkUnavailable
 
-WHOLE_MAX = 1 << 20  # bytes; aiohttp wants larger bodies in pieces, and warns of others
+WHOLE_MAX = 1 << 20  # bytes; aiohttp warns of larger bodies that are not sent in chunks
 ANSWER_MAX = 4096  # bytes of an answer that are read
 GZIP = 31  # the format, to zlib
-NOTHING = b"# nothing\n"  # a comment: a write of no line
-NO_POLICY = "retention policy not found"  # what InfluxDB 1 says with a status that is its own trouble otherwise
-NO_LINES = "requires points"  # what InfluxDB 2 says of a write without lines, when all else is right
+NOTHING = b"# nothing\n"  # a comment: a write without lines
+NO_POLICY = "retention policy not found"  # InfluxDB 1 answers this with a status that else means a failure of its own
+NO_LINES = "requires points"  # the answer of InfluxDB 2 to a write without lines that is otherwise valid
 
 
 class InfluxClient:
-    """Posts bodies of lines, in microseconds, to the one address that the settings make."""
+    """Posts bodies of lines, in microseconds, to the address of the settings."""
 
     def __init__(self, settings: InfluxSettings) -> None:
-        """Raises SinkMisconfigured for settings that do not go together. Connects to nothing."""
+        """Raises SinkMisconfigured for settings that contradict each other. Connects to nothing."""
         if settings.influx_url is None:
             raise SinkMisconfigured("IOT_INFLUX_URL is not set: give the URL of the server, http://host:8086")
         url = URL(settings.influx_url.get_secret_value())
@@ -45,16 +45,16 @@ class InfluxClient:
 
     @property
     def where(self) -> str:
-        """The server, for people: no account, no path."""
+        """The server for log messages, without account and path."""
         return self._where
 
     async def check(self) -> None:
-        """Return when the server would take lines; nothing is written.
+        """Return when the server would accept lines; nothing is written.
 
         Raises SinkUnavailable, and SinkMisconfigured when the server refuses account, bucket or address.
         """
         status, body, retry_after = await self._send(NOTHING)
-        if status == 400 and NO_LINES not in words(body):  # what knows no comments may take a body without anything
+        if status == 400 and NO_LINES not in words(body):  # a server without comments may take an empty body
             status, body, retry_after = await self._send(b"")
         if 200 <= status < 300 or (status == 400 and NO_LINES in words(body)):
             return
@@ -66,9 +66,9 @@ class InfluxClient:
         raise unavailable(status, body, retry_after, self._version)
 
     async def post(self, body: bytes) -> str | None:
-        """None: the server has taken all lines; else why it takes none of them, or not all.
+        """None: the server has taken all lines; else why the server has refused some or all.
 
-        Raises SinkUnavailable; its cause is a TimeoutError when there was no answer in time.
+        Raises SinkUnavailable, with a TimeoutError as its cause when no answer came in time.
         """
         if self._gzip:
             body = await asyncio.to_thread(_compressed, body)
@@ -80,13 +80,13 @@ class InfluxClient:
         raise unavailable(status, said, retry_after, self._version)
 
     async def close(self) -> None:
-        """Drop the connections; safe before the first post."""
+        """Close the connections; safe before the first post."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _send(self, body: bytes) -> tuple[int, bytes, str]:
-        """Status, the beginning of the answer, and its Retry-After ("": none)."""
+        """The status, the start of the answer, and its Retry-After ("": none)."""
         session = self._session = self._session or self._made()
         headers = {"Content-Encoding": "gzip"} if self._gzip and body[:2] == b"\x1f\x8b" else {}
         data = body if len(body) <= WHOLE_MAX else BytesIO(body)
@@ -96,10 +96,10 @@ class InfluxClient:
                 said = await answer.content.read(ANSWER_MAX)
         except TimeoutError as error:
             raise SinkUnavailable(f"{self._where} does not answer within {self._timeout.total:g} s") from error
-        except (ClientError, OSError) as error:  # its words may hold the URL
+        except (ClientError, OSError) as error:  # its text may contain the URL
             raise SinkUnavailable(_words(error, self._where)) from None
         if status in (401, 403):
-            await self.close()  # the next one reads the files of token and password again
+            await self.close()  # the next request reads the files of token and password again
         return status, said, retry_after
 
     def _made(self) -> ClientSession:
@@ -114,7 +114,9 @@ class InfluxClient:
 
 
 def _headers(settings: InfluxSettings, url: URL) -> dict[str, str]:
-    """Of each request; the token or account among them. Raises as `secret_files.read` does, and SinkMisconfigured."""
+    """The headers of each request, token or account included. Raises as `secret_files.read` does, and
+    SinkMisconfigured.
+    """
     headers = {"Content-Type": "text/plain; charset=utf-8", "Accept": "application/json"}
     secret, account = settings.influx_secret, _account(settings, url)
     if secret and account:
@@ -129,7 +131,7 @@ def _headers(settings: InfluxSettings, url: URL) -> dict[str, str]:
 
 
 def _account(settings: InfluxSettings, url: URL) -> str:
-    """The account and its password, of the settings, else of the URL; "" for none."""
+    """The account and its password, from the settings, else from the URL; "" for none."""
     user, password = settings.influx_username, settings.influx_account_secret or ""
     if not user and url.raw_user:
         user, password = unquote(url.raw_user), password or unquote(url.raw_password or "")
@@ -172,7 +174,7 @@ def _compressed(body: bytes) -> bytes:
 
 
 def _words(error: BaseException, where: str) -> str:
-    """What went wrong, without the URL."""
+    """The failure, without the URL."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(cause, ssl.SSLError):
         return tls.words(cause, where, "IOT_INFLUX")

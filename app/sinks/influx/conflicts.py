@@ -1,8 +1,8 @@
-"""Fields that a server has as another type: what it said of them in; out, which lines it will refuse for the same.
+"""Fields that a server stores with another type: the server's messages in; out, the lines with the same conflict.
 
-InfluxDB keeps one type for a field of a measurement, whoever sends it, in each of its shards, which begin and end with
-an hour. Without this memory a sender whose `mode` is a text where it is a number would have each of its lines looked
-for by halving, again in every batch, while all wait.
+InfluxDB stores one type per field of a measurement in each shard, for all senders; shards begin and end with an hour.
+Without this memory, each line of a sender whose `mode` is a text where the server has a number would be found by
+halving, in every batch, while all other lines wait.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from app.sinks.influx.escape import measurement, name
 
 HOUR = 3_600_000_000  # microseconds
-CONFLICTS_MAX = 32  # looked for in each line
+CONFLICTS_MAX = 32  # known at a time; each line is checked for all of these
 _SAID = re.compile(
     r'input field "(?P<field>.+?)" on measurement "(?P<measurement>.+?)" is type (?P<type>\w+), already exists as type '
 )
@@ -27,7 +27,7 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 class Conflict(NamedTuple):
-    """A field of a measurement that the server has as another type than `type`; names as the server says them."""
+    """A field of a measurement that the server has with another type than `type`; names as in the server's message."""
 
     field: str
     measurement: str
@@ -35,20 +35,20 @@ class Conflict(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """What the lines have in common that the server takes all, or none of."""
+    """The common properties of lines that the server either takes all or refuses all."""
 
     conflict: Conflict
     hour: int  # since 1970
 
 
 class Conflicts:
-    """The conflicts that were met lately."""
+    """The recent conflicts."""
 
     def __init__(self) -> None:
-        self._known: dict[Conflict, tuple[str, str, re.Pattern[str]]] = {}  # how its lines begin, a field, its value
+        self._known: dict[Conflict, tuple[str, str, re.Pattern[str]]] = {}  # start of line, field, pattern
 
     def learn(self, said: str) -> Conflict | None:
-        """The conflict that a server's words name, which is known from now on; None: they name none."""
+        """The conflict that a server's message names, which is added; None: the message names no conflict."""
         found = _SAID.search(said)
         if found is None or found["type"] not in _VALUE:
             return None
@@ -62,11 +62,11 @@ class Conflicts:
         return conflict
 
     def forget(self, conflict: Conflict) -> None:
-        """The server has taken such a line."""
+        """Remove a conflict: the server has taken such a line."""
         self._known.pop(conflict, None)
 
     def sorted(self, lines: Sequence[str], part: Sequence[int]) -> tuple[list[int], dict[Alike, list[int]]]:
-        """Of the lines with the indices `part` those that are in no conflict that is known, and those that are."""
+        """Of the lines with the indices `part`, the lines without a known conflict, and the lines with one."""
         if not self._known:
             return list(part), {}
         clean: list[int] = []
@@ -80,11 +80,11 @@ class Conflicts:
         return clean, suspects
 
     def _is_in(self, line: str, conflict: Conflict) -> bool:
-        """Whether the line has the field of a conflict that is known, with a value of its type."""
+        """Whether the line has the field of a known conflict, with a value of its type."""
         start, field, pattern = self._known[conflict]
         if field not in line or not line.startswith(start) or line[len(start)] not in ", ":
             return False
-        return pattern.search(_TEXT.sub('""', line)) is not None  # what a text holds is no field
+        return pattern.search(_TEXT.sub('""', line)) is not None  # the content of a text is no field
 
     def _conflict_of(self, line: str) -> Conflict | None:
         return next((conflict for conflict in self._known if self._is_in(line, conflict)), None)

@@ -1,9 +1,9 @@
-"""Names, tag values and texts -> the same as line protocol has them.
+"""Names, tag values and texts -> their escaped form in line protocol.
 
-The protocol knows no escape of a backslash outside of quotes: before a comma, a blank, an equals sign, another
-backslash, and at the end of a name a backslash cannot be said. Servers read it differently there, so such a one is
-written %5C. Nor has it a line break: where one would be, some servers see the end of a line, in quotes too. It is
-written as a backslash and n or r, as other senders do; servers keep both characters.
+Line protocol has no escape for a backslash outside of quotes: before a comma, a blank, an equals sign or another
+backslash, and at the end of a name, servers differ in how they read a backslash, so it is written as %5C. Line protocol
+has no escape for a line break either: some servers take a line break for the end of the line, even in quotes. A line
+break is written as a backslash and n or r, as by other senders; servers store both characters.
 """
 
 import re
@@ -18,14 +18,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+").fullmatch
 
 
 def name(text: str) -> str:
-    """The key of a tag or field, or a tag's value; `text` is not empty."""
+    """The key of a tag or field, or the value of a tag; `text` is not empty."""
     return text if _PLAIN(text) else _IN_NAME.sub(r"\\\1", _sayable(text))
 
 
 def measurement(text: str) -> str:
     """A measurement; `text` is not empty."""
     made = text if _PLAIN(text) else _IN_MEASUREMENT.sub(r"\\\1", _sayable(text))
-    return f"%23{made[1:]}" if made.startswith("#") else made  # else the line is a comment
+    return f"%23{made[1:]}" if made.startswith("#") else made  # else the line would be a comment
 
 
 def quoted(text: str) -> str:

@@ -1,7 +1,7 @@
-"""The fields of a reading that have no column, as JSON -> fields of a line.
+"""The fields of a reading without a column, as JSON -> fields of a line.
 
-A number is a float, or as it was sent; a boolean and a text stay what they are, null is left out. Of an object each
-field counts, under its path as rules know it (`engine.oil.temp`); an array is the text of its JSON.
+A number becomes a float, or stays as sent, by setting; a boolean stays a boolean, a text a text; null is left out. Each
+field of an object becomes a field under its path, as in rules (`engine.oil.temp`); an array becomes its JSON text.
 """
 
 from collections import deque
@@ -15,13 +15,14 @@ from msgspec import Raw
 from app.sinks.influx.escape import name as escaped
 from app.sinks.influx.escape import quoted
 
-# A field `time` is dropped by InfluxDB, or refused with its whole line.
+# InfluxDB drops a field `time`, or refuses the whole line.
 RESERVED = {"time": "time_"}
-NAMES_MAX = 16_384  # kept; a sender can make up ever new ones
-NAME_LONGEST = 256  # characters of a name that is kept
-# A path repeats the names before it in every field: without bounds, a payload of 1 MiB would be a line of gigabytes.
+NAMES_MAX = 16_384  # cached names; a sender can invent any number
+NAME_LONGEST = 256  # characters of a cached name
+# Every path repeats the names of the objects around its field: without bounds, a payload of 1 MiB could become a line
+# of gigabytes.
 PARTS_MAX, PATH_LONGEST = 1000, 256  # fields within objects of one reading; characters
-_PLAIN_LENGTH = 19  # characters; a shorter number without exponent is a float that is finite, and fits into int64
+_PLAIN_LENGTH = 19  # characters; a shorter number without exponent is a finite float, and fits into int64
 _NUMBER = frozenset("-0123456789")
 
 _text = msgspec.json.Decoder(str).decode
@@ -29,17 +30,17 @@ _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class ExtraFields:
-    """Makes the part of a line that has the fields without a column: `name=value,` each."""
+    """Makes the part of a line with the fields without a column, `name=value,` for each field."""
 
     def __init__(self, taken: frozenset[str], *, integers: bool) -> None:
-        """`taken`: names of columns, which win over a field of the same name; `integers`: whether 3 stays an integer,
-        or is a float like 3.5.
+        """`taken`: names of columns; a field with such a name is left out. `integers`: whether 3 stays an integer, or
+        becomes a float like 3.5.
         """
         self._taken, self._suffix = taken, "i" if integers else ""
         self._leads: dict[str, str] = {}
 
     def line_part(self, extra: Mapping[str, Any]) -> str:
-        """`a=1,b="x",` of these fields; empty when there is none that a line can hold. Never raises."""
+        """`a=1,b="x",` for these fields; empty when a line can hold none of them. Never raises."""
         made, leads, suffix = "", self._leads, self._suffix
         for name, raw in extra.items():
             lead = leads.get(name)
@@ -61,7 +62,7 @@ class ExtraFields:
         return made
 
     def _lead(self, name: str) -> str:
-        """`name=` as a line has it; empty for a field that no line may have."""
+        """`name=` in escaped form; empty for a field that a line cannot have."""
         found = RESERVED.get(name, name)
         lead = f"{escaped(found)}=" if found.strip() and found not in self._taken else ""
         if len(name) <= NAME_LONGEST:
@@ -71,7 +72,7 @@ class ExtraFields:
         return lead
 
     def _with_parts(self, extra: Mapping[str, Any]) -> str:
-        """The same where an object or array is among the fields. A field whose name is a path wins over the path."""
+        """The same for fields with an object or array among them. A field whose name equals a path takes precedence."""
         found: dict[str, str] = {}
         for name, raw in extra.items():
             if lead := self._lead(name):
@@ -88,7 +89,7 @@ class ExtraFields:
         return quoted(_on_one_line(text)) if text[0] == "[" else _other(text)
 
     def _number(self, text: str) -> str:
-        """The number, with the digits that were sent; empty for one beyond a double, which no server takes."""
+        """The number, with the digits as sent; empty for a number beyond a double, which no server takes."""
         whole = "." not in text and "e" not in text and "E" not in text
         if whole and self._suffix and len(text) <= 20 and -(1 << 63) <= int(text) < 1 << 63:
             return f"{text}{self._suffix}"
@@ -96,7 +97,7 @@ class ExtraFields:
 
 
 def _other(text: str) -> str:
-    """A text, true or false as a line has it; empty for null and for an object, whose parts count."""
+    """A text, true or false in line protocol; empty for null and for an object, whose fields are written instead."""
     if text[0] == '"':
         return quoted(_text(text)) if "\\" in text else text
     return text if text in ("true", "false") else ""
@@ -108,13 +109,13 @@ def _set(found: dict[str, str], lead: str, value: str) -> None:
 
 
 def _on_one_line(array: str) -> str:
-    """JSON without line breaks between its tokens: some servers cut lines before they look at quotes."""
+    """JSON without line breaks between its tokens: some servers split lines before they parse quotes."""
     return msgspec.json.format(array, indent=-1) if "\n" in array or "\r" in array else array
 
 
 def _parts(extra: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields within objects, each with its path; an object within one is taken apart too. PARTS_MAX at most, and
-    none with a path beyond PATH_LONGEST.
+    """The fields within objects, at any depth, each with its path: at most PARTS_MAX, and none with a path beyond
+    PATH_LONGEST.
     """
     waiting, left = deque((name, raw) for name, raw in extra.items() if bytes(raw).startswith(b"{")), PARTS_MAX
     while waiting:

@@ -1,8 +1,8 @@
-"""Lines -> the server, where one bad line has a whole request refused: halved until the bad line stands alone.
+"""Lines -> the server, which refuses a whole request for one bad line: the request is halved until that line is alone.
 
-A server that says more saves the halving. Of a field that it has as another type, all lines with such a field are asked
-about at once, now and in the next batches; of lines that are older than what it keeps, the old ones together; and where
-it has dropped as many as there were, all are refused.
+A more precise message saves the halving. If the message names a field with a conflicting type, all lines with that
+field are sent together, also in the next batches; if the message says that lines are beyond retention, the oldest lines
+are sent together; and if the server has dropped as many lines as the request had, all lines are refused.
 """
 
 import re
@@ -10,25 +10,25 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from app.sinks.influx.conflicts import Alike, Conflicts, time_of
 
-Part = tuple[Sequence[int], Alike | None]  # indices of lines; what they have in common, if anything
-TOO_OLD = "beyond retention policy"  # in the words of InfluxDB 1 and 2
+Part = tuple[Sequence[int], Alike | None]  # indices of lines, and their common conflict, if any
+TOO_OLD = "beyond retention policy"  # in the messages of InfluxDB 1 and 2
 _DROPPED = re.compile(r"dropped=([0-9]+)\s*$")
-Post = Callable[[bytes], Awaitable[str | None]]  # a body; None: taken, else why it is refused
+Post = Callable[[bytes], Awaitable[str | None]]  # a body in; None: taken, else why it is refused
 
 
 class Halving:
-    """Writes lines, and keeps in mind for which fields lines were refused."""
+    """Writes lines, and remembers the fields for which lines were refused."""
 
     def __init__(self, post: Post, check: Callable[[], Awaitable[None]]) -> None:
-        """`post` and `check` raise SinkUnavailable; `check` returns when the server would take lines as such."""
+        """`post` and `check` raise SinkUnavailable; `check` returns when the server would accept valid lines."""
         self._post, self._check = post, check
         self._conflicts = Conflicts()
 
     async def write(self, lines: Sequence[str]) -> list[tuple[int, str]]:
-        """Write lines, which have no line end: the index of each one that is refused, and why, in no order.
+        """Write lines, given without line ends. Returns the index of each refused line and why, in no order.
 
-        Lines that were taken may be sent again meanwhile, which is the same to the server. Raises what post and check
-        do, and then nothing is known of any line.
+        Lines that were taken may be sent again meanwhile, which is idempotent. Raises as `post` and `check` do; then
+        the outcome of all lines is unknown.
         """
         waiting = self._parts(lines, range(len(lines)))
         refused: list[tuple[int, str]] = []
@@ -41,7 +41,7 @@ class Halving:
                     self._conflicts.forget(alike.conflict)
                 continue
             if not checked:
-                await self._check()  # a server that takes no lines at all must not make dead letters of them
+                await self._check()  # if the server takes no lines at all, none may be dead-lettered
                 checked = True
             if further := self._split(lines, part, said):
                 waiting += further
@@ -50,7 +50,7 @@ class Halving:
         return refused
 
     def _split(self, lines: Sequence[str], part: Sequence[int], said: str) -> list[Part]:
-        """The part in several, to be asked about apart; none when all of it is refused as said."""
+        """The part divided into parts to be sent separately; empty when the whole part is refused."""
         conflict, dropped = self._conflicts.learn(said), _DROPPED.search(said)
         if len(part) == 1 or (dropped and int(dropped[1]) == len(part)):
             return []
@@ -66,7 +66,7 @@ class Halving:
         return [(part[middle:], None), (part[:middle], None)]
 
     def _parts(self, lines: Sequence[str], part: Sequence[int]) -> list[Part]:
-        """Those in a conflict that is known apart from the others; the first to be asked about is the last."""
+        """Lines with a known conflict separate from the other lines; the last part is sent first."""
         clean, suspects = self._conflicts.sorted(lines, part)
         found: list[Part] = [(indices, alike) for alike, indices in suspects.items()]
         return [*found, (clean, None)] if clean else found

@@ -1,7 +1,7 @@
 """A record with a reading -> its line, without a line end: `telemetry,user_id=u,device_id=d temperature=21.5 1764...`.
 
-Columns keep the types of the schema: a whole number is an integer, a decimal a float. The time is whole microseconds,
-exact. A reading without any value has its sequence_id as its only field: that the device spoke is kept.
+Columns keep the types of the schema: a whole number is an integer, a decimal a float. The time is exact, in
+microseconds. A reading without any value has its sequence_id as its only field, so that the reading is not lost.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from app.sinks.influx.escape import measurement, name, quoted
 from app.sinks.influx.extra import ExtraFields
 from app.sinks.record import SinkRecord
 
-HEADS_MAX, HEAD_LONGEST = 32_768, 512  # kept; characters: ids may have 2 kB
+HEADS_MAX, HEAD_LONGEST = 32_768, 512  # cached heads; characters of a cached head, as ids may have 2 kB
 USER = "{user}"  # in the setting of the measurement
 
-# What is added to a line for a column's value `v`, in the code of one function for all of them.
+# By type of a column: the test of its value `v`, and the text of the value, in the generated code of all columns.
 _VALUES = {
     float: ("v - v == 0.0", "{v!r}"),  # neither infinite nor NaN
     int: ("True", "{v}i"),
@@ -30,7 +30,7 @@ _OTHERS = ("v.is_finite()", "{float(v)!r}")  # Decimal
 
 
 class LineMaker:
-    """Makes lines; keeps what is the same for all lines of a device, and names that it has escaped before."""
+    """Makes lines; caches the head of each device's lines, and escaped names."""
 
     def __init__(self, schema: Schema, settings: InfluxSettings) -> None:
         self._measurement, self._sequence = settings.influx_measurement, settings.influx_sequence_id
@@ -54,10 +54,10 @@ class LineMaker:
         return f"{head}{fields[:-1]} {(reading.time - EPOCH) // MICROSECOND}"
 
     def _head(self, record: SinkRecord) -> str:
-        """Measurement and tags, and the blank behind them. `way` tells a device of iot/* from one of users/*."""
+        """Measurement and tags with the blank after them. The tag `way` marks a device of iot/*, not of users/*."""
         way = IOT if record.key.startswith(f"{IOT}/{record.user_id}/") else ""
         tags = (("user_id", record.user_id), ("device_id", record.device_id), ("way", way))
-        said = "".join(f",{tag}={name(value)}" for tag, value in tags if value)  # an empty one is no tag to servers
+        said = "".join(f",{tag}={name(value)}" for tag, value in tags if value)  # servers have no empty tags
         head = f"{measurement(self._measurement.replace(USER, record.user_id))}{said} "
         if len(head) <= HEAD_LONGEST:
             if len(self._heads) >= HEADS_MAX:
@@ -67,7 +67,7 @@ class LineMaker:
 
 
 def _columns_maker(columns: tuple[Column, ...]) -> Callable[[Any], str]:
-    """A function from a reading to `column=value,` of each column that has a value; no loop, as every line waits."""
+    """A function from a reading to `column=value,` for each column with a value; without a loop, for speed."""
     code = ["def made(it):", " text = ''"]
     for column in columns:
         test, value = _VALUES.get(column.type.python, _OTHERS)

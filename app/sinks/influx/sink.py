@@ -1,7 +1,7 @@
-"""The sink `influx`: records in; out, their lines in a time series database, and which of them it never takes.
+"""The sink `influx`: records in; out, their lines in a time series database, and the records that are refused.
 
-A line that is written again falls on itself: equal tags and time are one point. So a crash costs repeats that nobody
-sees (VictoriaMetrics and QuestDB want to be told: docs/sinks.md).
+A write is idempotent: lines with equal tags and time are one point. So the repeats after a crash are invisible
+(VictoriaMetrics and QuestDB need a setting for this: docs/sinks.md).
 """
 
 import time
@@ -17,17 +17,17 @@ from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
-REQUEST_MAX = 1_000_000  # bytes of lines in a request, unless one alone is longer
-LINES_MIN = 100  # a slow server is asked to take no fewer
+REQUEST_MAX = 1_000_000  # bytes of lines in a request, unless a single line is longer
+LINES_MIN = 100  # the smallest request to a slow server
 
 
 class InfluxSink:
-    """Holds lines and writes them in requests of `influx_batch` at most."""
+    """Buffers lines and writes them in requests of at most `influx_batch` lines."""
 
     kind = "influx"
 
     def __init__(self, name: str, settings: Settings) -> None:
-        """Raises SinkMisconfigured for settings that do not go together."""
+        """Raises SinkMisconfigured for settings that contradict each other."""
         if set(settings.sink_kinds) != {Kind.TELEMETRY}:
             raise SinkMisconfigured("IOT_SINK_KINDS: the sink influx takes telemetry alone")
         self.name, self.linger = name, settings.influx_flush_ms / 1000
@@ -36,24 +36,24 @@ class InfluxSink:
         self._line = LineMaker(settings.telemetry_schema, settings).line
         self._most = self._at_once = settings.influx_batch
         self._records: list[SinkRecord] = []
-        self._lines: list[str] = []  # of the records, one each
+        self._lines: list[str] = []  # one of each record
         self._bytes = self._line_bytes = 0
         self._oldest: float | None = None
         self._progress = FlushProgress()
 
     async def open(self) -> None:
-        """Ask the server whether it would take lines. Raises SinkUnavailable and SinkMisconfigured."""
+        """Check that the server would accept lines. Raises SinkUnavailable and SinkMisconfigured."""
         await self._client.check()
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """Nothing: the group's commits say where reading goes on."""
+        """Nothing: reading resumes at the committed offsets."""
         return {}
 
     async def begin_anew(self, partitions: Collection[int]) -> None:
-        """Nothing: what is written does not depend on offsets."""
+        """Nothing: lines do not depend on offsets."""
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records, each with a reading."""
+        """Buffer records, each with a reading."""
         if not records:
             return
         if self._oldest is None:
@@ -68,16 +68,16 @@ class InfluxSink:
 
     @property
     def held(self) -> Held:
-        """The lines in memory, with their records."""
+        """The buffered lines, with their records."""
         return Held(len(self._lines), self._bytes, self._oldest)
 
     @property
     def due(self) -> bool:
-        """Whether there are lines for a full request."""
+        """Whether the lines fill a request."""
         return len(self._lines) >= self._most or self._line_bytes >= REQUEST_MAX
 
     async def flush(self) -> Flushed:
-        """Write all lines. Raises SinkUnavailable, with what was written before."""
+        """Write all lines. Raises SinkUnavailable, with the lines written before in `so_far`."""
         try:
             while self._lines:
                 await self._write_some()
@@ -87,7 +87,7 @@ class InfluxSink:
         return self._progress.taken()
 
     async def _write_some(self) -> None:
-        """One request, or as many as the bad lines in it cost."""
+        """Write the lines of one request, in more requests if bad lines have to be found."""
         count = self._count()
         records, lines = self._records[:count], self._lines[:count]
         try:
@@ -107,14 +107,16 @@ class InfluxSink:
             self._oldest = None
 
     async def _still_takes(self) -> None:
-        """Return when the server takes lines as such; else it is away, until an operator has mended it."""
+        """Return when the server accepts valid lines; else the server counts as unavailable until an operator has
+        fixed it.
+        """
         try:
             await self._client.check()
         except SinkMisconfigured as error:
-            raise SinkUnavailable("the server refuses even to write nothing", cure=str(error)) from None
+            raise SinkUnavailable("the server refuses even an empty write", cure=str(error)) from None
 
     def _count(self) -> int:
-        """How many of the first lines the next request has."""
+        """The number of lines in the next request."""
         if self._line_bytes + len(self._lines) <= REQUEST_MAX:
             return min(len(self._lines), self._at_once)
         size = 0
@@ -125,7 +127,7 @@ class InfluxSink:
         return min(len(self._lines), self._at_once)
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Drop what is held of these partitions."""
+        """Drop the buffered lines of these partitions."""
         kept = [number for number, record in enumerate(self._records) if record.partition not in partitions]
         self._records, self._lines = [self._records[n] for n in kept], [self._lines[n] for n in kept]
         self._line_bytes = sum([len(line) for line in self._lines])
@@ -134,9 +136,9 @@ class InfluxSink:
         self._progress.drop(partitions)
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         await self._client.close()
 
     def shown(self, records: Sequence[SinkRecord]) -> list[str]:
-        """The lines of records."""
+        """The lines of the records."""
         return [self._line(record) for record in records]

@@ -1,4 +1,4 @@
-"""Which files of a lake are merged into one: their names and sizes in, groups of them out."""
+"""Which files of a lake are merged into one: names and sizes of files in, groups of files out."""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
@@ -17,20 +17,20 @@ class LakeFile(Struct, frozen=True):
 
 
 class Bin(Struct, frozen=True):
-    """Files of one day and one partition, in order of their offsets, that become one."""
+    """Files of one day and one partition, in order of their offsets, that are merged into one file."""
 
     files: Sequence[LakeFile]
     overlap: bool  # whether two of them may have the same record
 
     @property
     def target(self) -> FileName:
-        """The name of what they become."""
+        """The name of the merged file."""
         first = self.files[0].name
         return FileName(first.folder, first.origin, first.first, max(one.name.last for one in self.files), True)
 
 
 def lake_files(stored: Sequence[StoredFile], without: Collection[str]) -> list[LakeFile]:
-    """The files that may be merged, by day, partition and offset; `without` are paths of those that may not."""
+    """The files that may be merged, by day, partition and offset; `without`: paths of files that may not be merged."""
     named = [(parsed(file.path), file) for file in stored if file.path not in without]
     return sorted(
         (LakeFile(name, file.size) for name, file in named if name),
@@ -39,9 +39,9 @@ def lake_files(stored: Sequence[StoredFile], without: Collection[str]) -> list[L
 
 
 def bins(files: Sequence[LakeFile], most_bytes: int) -> Iterator[Bin]:
-    """Groups of two and more, each of `most_bytes` at most; files that overlap are in one group whatever their size.
+    """Groups of two or more files, at most `most_bytes` each; overlapping files are in one group whatever their size.
 
-    A file of more than half of that stays as it is: it would be written anew for each small one that comes.
+    A file larger than half of `most_bytes` is left alone: else each new small file would cause it to be rewritten.
     """
     for _, same in groupby(files, lambda one: (one.name.folder, one.name.origin)):
         group: list[LakeFile] = []

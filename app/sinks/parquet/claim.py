@@ -1,18 +1,17 @@
-"""Who wrote which offsets of a partition: a claim, and the chain of claims, each from where the one before it ends.
+"""Which process wrote which offsets of a partition: a chain of claims, each beginning where the claim before it ends.
 
-    1 stage      the rows as whole files, durable, under names that nobody reads
-    2 claim      a file with the offset it is from as its name, which is made only if there is none of that name
-    3 publish    the staged files get their names
-    4            Kafka's commit, which the runner makes
+    1 stage      write the rows as whole files, durable, under names that readers ignore
+    2 claim      create a file named after its first offset, unless a file of that name exists
+    3 publish    rename the staged files to their final names
+    4            Kafka's commit, made by the runner
 
-Two processes that hold the same records, as one that was paused and the one that has taken over from it, are from the
-same offset: one claim is made, and the other process lets its rows go. A process that ends between 2 and 3 has decided
-all the same: whoever reads the chain next does step 3 for it. So the chain says where reading goes on, and Kafka's
-commit may be older.
+Two processes with the same records, such as a paused process and its successor, claim the same first offset: one claim
+succeeds, and the other process drops its rows. The claim is the decision: if a process ends between 2 and 3, the next
+reader of the chain does step 3 for it. So reading resumes at the end of the chain, and Kafka's commit may be older.
 
-Where a log has lost its end (an unclean election, or a topic made anew where the broker gives no ids), other records
-come under offsets that are claimed. Then this chain ends with a note, `cut`, and another one begins at offset 0, whose
-rows below the end of the first are compared with its files (repeats.py).
+After a log was truncated (an unclean election, or a topic recreated on a broker without topic ids), other records come
+under claimed offsets. Then this chain ends with a file, `cut`, and another chain begins at offset 0. Its rows below the
+end of the first chain are compared with the first chain's files (repeats.py).
 """
 
 from collections.abc import Sequence
@@ -23,11 +22,11 @@ from msgspec import Struct
 from app.sinks.parquet.names import CLAIMS, LakePartition, claim_path, cut_path, parsed, staging_of, start_of
 from app.sinks.parquet.stored import LakeStore
 
-KEPT = 8  # claims; whoever holds rows for an older one learns from the newest that it is late
+KEPT = 8  # claims; a process with rows for an older claim finds from the newest claim that it is late
 
 
 class StagedFile(Struct, frozen=True):
-    """A file that a claim is about."""
+    """A file of a claim."""
 
     staged: str
     path: str
@@ -36,7 +35,7 @@ class StagedFile(Struct, frozen=True):
 
 
 class RangeClaim(Struct, frozen=True):
-    """That `writer` has written what the topic has from `start` up to `until`, which is not included."""
+    """The claim of `writer` to have written the records from offset `start` up to `until`, exclusive."""
 
     start: int
     until: int
@@ -45,7 +44,7 @@ class RangeClaim(Struct, frozen=True):
 
 
 class LogCut(Struct, frozen=True):
-    """That the log was found to end before `until`, where a chain of claims ended."""
+    """A note that the log was found to end before `until`, the end of a chain of claims."""
 
     until: int
 
@@ -55,18 +54,20 @@ _decode_cut = msgspec.json.Decoder(LogCut).decode
 
 
 class Chain:
-    """The claims of one partition. All calls block, and raise OSError when the store cannot be asked now."""
+    """The claims of one partition. All calls block, and raise OSError when the store is unavailable."""
 
     def __init__(self, store: LakeStore, origin: LakePartition, identity: str) -> None:
         """`identity` is the id of the topic; `origin` has its tag."""
         self._store, self.origin, self.identity = store, origin, identity
-        self.position: int | None = None  # where the next claim is from; None: not read yet
-        self.found = False  # whether there was anything of this partition
-        self.earlier: list[LakePartition] = []  # the chains before this one, of logs that have lost their end
-        self.doubt = 0  # where those ended: a record before this offset may be in their files
+        self.position: int | None = None  # first offset of the next claim; None: not read yet
+        self.found = False  # whether the lake had anything of this partition
+        self.earlier: list[LakePartition] = []  # earlier chains, of logs that were truncated
+        self.doubt = 0  # end of the earlier chains: a record before this offset may be in their files
 
     def load(self) -> int:
-        """Where the next claim is from. Publishes what the last one left staged, and removes what is of no use."""
+        """The first offset of the next claim. Publishes the files that the last claim left staged, and removes unused
+        files.
+        """
         self._follow_cuts()
         claims = self._claims()
         if not claims:
@@ -79,8 +80,8 @@ class Chain:
         return self.position
 
     def cut(self) -> None:
-        """The log has lost its end: let another chain begin, unless nothing is claimed of this one. Of two processes
-        that find it out, one decides.
+        """The log was truncated: begin another chain, unless this chain has no claims. Of two processes that detect the
+        truncation, one decides.
         """
         until = self.load()
         if self.found:
@@ -89,7 +90,7 @@ class Chain:
             self.load()
 
     def take(self, claim: RangeClaim) -> bool:
-        """Make a claim from `position` on; False when another process was first. Safe to call again after OSError."""
+        """Make a claim from `position`; False when another process was first. Safe to call again after OSError."""
         path = claim_path(self.origin, claim.start)
         if (
             not self._store.put_new(path, msgspec.json.encode(claim))
@@ -97,20 +98,20 @@ class Chain:
         ):
             return False
         claims = self._claims()
-        if claims[-1] != path:  # that of another process was removed as an old one: the chain has gone on
+        if claims[-1] != path:  # another process's claim was removed as an old claim: the chain is further on
             self._store.remove([path])
             return False
         self._store.remove(claims[:-KEPT])
         return True
 
     def publish(self, claim: RangeClaim) -> None:
-        """Give the files of a claim their names. Those that are staged no longer have theirs already."""
+        """Rename the files of a claim to their final names. Files that are no longer staged have been renamed."""
         for file in claim.files:
             self._store.move(file.staged, file.path)
         self.position, self.found = claim.until, True
 
     def drop(self, claim: RangeClaim) -> None:
-        """Remove what was staged for a claim that another process was first with."""
+        """Remove the staged files of a claim that another process made first."""
         self._store.remove(file.staged for file in claim.files)
 
     def _follow_cuts(self) -> None:
@@ -126,7 +127,7 @@ class Chain:
         return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]
 
     def _after_files(self) -> int:
-        """Where the files themselves end, for a lake whose claims somebody has removed; 0 for a new partition."""
+        """The offset after the last row of all files, for a lake whose claims were removed; 0 for a new partition."""
         if any(start_of(file.path) is not None for file in self._store.list(CLAIMS)):
             return 0
         names = [name for file in self._store.list() if (name := parsed(file.path)) and name.origin == self.origin]
@@ -134,7 +135,7 @@ class Chain:
         return max((name.last + 1 for name in names), default=0)
 
     def _tidy(self, claims: Sequence[str], last: RangeClaim) -> None:
-        """Remove old claims, and what was staged from an offset that is claimed by now and is not of its claim."""
+        """Remove old claims, and staged files of a claimed offset that belong to another claim."""
         left = [
             file.path
             for file in self._store.list(self.origin.staging)

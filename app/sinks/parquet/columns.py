@@ -1,4 +1,4 @@
-"""Records to columns: the schema in force in, Arrow batches and the options that a file is written with out."""
+"""Records to columns: the configured schema in, Arrow batches and the options for writing a file out."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -17,7 +17,7 @@ from app.sinks.record import SinkRecord
 DAY = "day"  # the name of the directories of a lake: day=2026-11-30
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
 TIME, SEQUENCE = KEY[0], KEY[3]
-FEW = 8  # times as many rows as values
+FEW = 8  # rows per distinct value, for a dictionary
 ROW_GROUP = 1 << 16  # rows
 MICROS = pa.timestamp("us", tz="UTC")
 _INTEGERS = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
@@ -25,11 +25,11 @@ _OTHERS = {float: pa.float64(), bool: pa.bool_(), str: pa.string(), Decimal: pa.
 
 
 class FileLayout:
-    """The columns of every file of a sink, those of raw_telemetry and then where a row came from; how it is encoded."""
+    """The columns of every file of a sink, those of raw_telemetry and then a row's origin; and the file's encoding."""
 
     def __init__(self, schema: Schema, compression: str, encodings: bool) -> None:
-        """`compression` is snappy, zstd, lz4 or none; `encodings` are used with zstd alone, as with others they make
-        files larger. Raises SinkMisconfigured for a schema that has a column of our own names.
+        """`compression` is snappy, zstd, lz4 or none; `encodings` are used only with zstd, as they make files larger
+        with the other codecs. Raises SinkMisconfigured for a schema with a column named as a column of the layout.
         """
         if taken := sorted({DAY, PARTITION, OFFSET} & set(schema.names)):
             raise SinkMisconfigured(
@@ -51,9 +51,9 @@ class FileLayout:
         self._compression, self._encodings = compression, encodings and compression == "zstd"
 
     def options_for(self, table: Any) -> dict[str, Any]:
-        """How a file is written that begins with the rows of a pyarrow.Table: options of pyarrow's ParquetWriter.
+        """Options of pyarrow's ParquetWriter for a file that begins with the rows of a pyarrow.Table.
 
-        Texts and numbers with few values get a dictionary, as what sensors measure often has.
+        Texts, and numbers with few distinct values, as measurements often have, get a dictionary.
         """
         names = [field.name for field in table.schema if _has_few(field, table, self._encodings)]
         options: dict[str, Any] = {"compression": self._compression, "version": "2.6", "use_dictionary": names}
@@ -64,7 +64,7 @@ class FileLayout:
 
     def batch(self, records: Sequence[SinkRecord]) -> Any:
         """A pyarrow.RecordBatch of records of one partition, each with a reading. Raises pyarrow.ArrowException,
-        ValueError, TypeError or OverflowError when a value of one of them does not fit.
+        ValueError, TypeError or OverflowError when a value does not fit its column.
         """
         values = self._taken([record.reading for record in records])
         since: list[Any] = [time - EPOCH for time in values[0]]  # five times as quick as datetimes
@@ -79,12 +79,12 @@ class FileLayout:
 
 
 def _arrow_type(column: ColumnType) -> Any:
-    """Of a Decimal the exact text: it has as many digits as its sender likes, which no decimal of Parquet has."""
+    """The Arrow type of a column. A Decimal becomes its exact text, as its number of digits has no limit in Parquet."""
     return _INTEGERS[column.bits] if column.bits else _OTHERS[column.python]
 
 
 def _encoding(arrow: Any) -> str | None:
-    """What makes a column of numbers small that has many values."""
+    """The encoding of a column of numbers with many distinct values; None: the default encoding."""
     if pa.types.is_integer(arrow) or pa.types.is_timestamp(arrow):
         return "DELTA_BINARY_PACKED"
     return "BYTE_STREAM_SPLIT" if pa.types.is_floating(arrow) else None

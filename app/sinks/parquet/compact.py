@@ -1,11 +1,11 @@
-"""`iot-stream sink parquet --compact`: small files of a lake become large ones, while the sink goes on writing others.
+"""`iot-stream sink parquet --compact`: merge small files of a lake into large files, while the sink writes new files.
 
-    1 finish    what an earlier run published and did not clear away: a merged file names those that it replaces
-    2 merge     files of one day and partition, but for those that the newest claims are about
-    3 publish   the merged file, under a name of its own
-    4 remove    the files that it replaces
+    1 finish    remove replaced files that an interrupted run left: a merged file lists the files that it replaces
+    2 merge     files of one day and partition, except the files of the newest claims
+    3 publish   the merged file, under a new name
+    4 remove    the replaced files
 
-It may end anywhere. Between 3 and 4 a reader finds records twice, with the same kafka_partition and kafka_offset.
+A run may end at any point. Between 3 and 4 a reader finds records twice, with equal kafka_partition and kafka_offset.
 """
 
 from collections.abc import Callable
@@ -25,22 +25,22 @@ from app.sinks.parquet.stored import LakeStore
 
 
 class Compaction(Struct):
-    """What a run has done."""
+    """The result of a run."""
 
     merged: int = 0  # files that were replaced
-    made: int = 0  # files that replace them
-    bytes_before: int = 0  # of those that were replaced
-    bytes_after: int = 0
-    repeats: int = 0  # records that were in two files, and are in one now
-    other_columns: int = 0  # groups that were left as they are, as the schema changed meanwhile
+    made: int = 0  # merged files that replace these
+    bytes_before: int = 0  # of the replaced files
+    bytes_after: int = 0  # of the merged files
+    repeats: int = 0  # records that were in two files, and are in one file now
+    other_columns: int = 0  # groups that were skipped, as their files have different columns
 
 
-Progress = Callable[[str, int], None]  # the merged file, and how many it replaces
+Progress = Callable[[str, int], None]  # the merged file, and the number of files that it replaces
 
 
 def compact(settings: Settings, progress: Progress = lambda path, files: None) -> Compaction:
-    """Merge the files of the lake of `settings`; blocks until it is done. Raises SinkMisconfigured, and TransientError
-    when the lake cannot be read or written, or another run is under way.
+    """Merge the files of the lake of `settings`; blocks until done. Raises SinkMisconfigured, and TransientError when
+    the lake cannot be read or written, or another run is in progress.
     """
     store, layout = lake_of(settings)
     try:
@@ -55,7 +55,7 @@ def compact(settings: Settings, progress: Progress = lambda path, files: None) -
 def compact_in(
     store: LakeStore, layout: FileLayout, most_bytes: int, progress: Progress = lambda path, files: None
 ) -> Compaction:
-    """The same for a store; merged files have `most_bytes` at most. Raises OSError."""
+    """The same for a store; a merged file has at most `most_bytes`. Raises OSError."""
     done = Compaction()
     _finish(store)
     pinned = {file.path for claim in newest_claims(store).values() for file in claim.files}
@@ -90,7 +90,7 @@ def _merge_bin(store: LakeStore, layout: FileLayout, one: Bin, done: Compaction,
 
 
 def _finish(store: LakeStore) -> None:
-    """Remove what merged files replace and is still there."""
+    """Remove files that merged files replace and that still exist."""
     for _, same in groupby(lake_files(store.list(), ()), lambda one: (one.name.folder, one.name.origin)):
         names = [one.name for one in same]
         paths = {name.path for name in names}

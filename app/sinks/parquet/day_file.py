@@ -1,4 +1,4 @@
-"""Rows of one day to a Parquet file in memory: batches in, row groups encoded beside the event loop, bytes out."""
+"""Rows of one day to a Parquet file in memory: batches in, row groups encoded in a thread, bytes out."""
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
@@ -12,12 +12,12 @@ from msgspec import Struct
 from app.sinks.parquet.columns import OFFSET, ROW_GROUP, FileLayout
 from app.sinks.parquet.footer import Footer
 
-BATCH_BYTES = 2000  # that a batch takes beside its values: readings of many days make small ones
-GROUP_BYTES = 16 << 20  # of Arrow, at most: rows of large payloads are encoded sooner
+BATCH_BYTES = 2000  # overhead of a batch beside its values: readings of many days make small batches
+GROUP_BYTES = 16 << 20  # most bytes of Arrow in a row group: rows of large payloads are encoded sooner
 
 
 class EncodedFile(Struct, frozen=True):
-    """A whole Parquet file that is in memory."""
+    """A whole Parquet file in memory."""
 
     day: str  # 2026-11-30
     footer: Footer
@@ -25,11 +25,10 @@ class EncodedFile(Struct, frozen=True):
 
 
 class DayFile:
-    """A file that grows. Its rows are encoded by ROW_GROUP at a time, in a thread: until then they take eight times the
-    memory."""
+    """A growing file. A thread encodes ROW_GROUP rows at a time; rows take eight times the memory until then."""
 
     def __init__(self, day: str, layout: FileLayout, encoder: Executor) -> None:
-        """`encoder` has one thread, so that the groups of a file come in order."""
+        """`encoder` has one thread, so that the row groups of a file keep their order."""
         self.day, self._layout, self._encoder = day, layout, encoder
         self._waiting: list[Any] = []
         self._waiting_rows = self._waiting_bytes = 0
@@ -42,14 +41,14 @@ class DayFile:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory, about."""
+        """About how much memory the file takes."""
         if self._writes and self._writes[-1].done():
             self._encoding_bytes, self._encoded_bytes = 0, self._encoded_bytes + sum(map(_size, self._writes))
             self._writes = [write for write in self._writes if write.exception()]
         return self._waiting_bytes + self._encoding_bytes + self._encoded_bytes
 
     def add(self, batch: Any, first: int, last: int) -> None:
-        """Take a pyarrow.RecordBatch whose rows have these offsets, above those before."""
+        """Add a pyarrow.RecordBatch whose rows have the offsets `first` to `last`, above all offsets before."""
         if self.rows == 0:
             self.first = first
         self.last, self.rows = last, self.rows + batch.num_rows
@@ -60,7 +59,7 @@ class DayFile:
             self._hand_over()
 
     def finish(self, footer: Footer) -> "Future[EncodedFile]":
-        """The whole file, soon; nothing is added to it afterwards."""
+        """A future of the whole file; nothing is added afterwards."""
         self._hand_over()
         return self._encoder.submit(self._finish, footer, list(self._writes))
 
@@ -73,7 +72,7 @@ class DayFile:
         self._writes.append(self._encoder.submit(self._write, batches))
 
     def _write(self, batches: Sequence[Any]) -> int:
-        """Bytes that the encoded rows take; in the encoder's thread, as all below."""
+        """Encode batches. Returns the bytes of the encoded rows. Runs in the encoder's thread, as all methods below."""
         table = pa.Table.from_batches(batches, self._layout.arrow)
         if self._writer is None:
             self._stream = pa.BufferOutputStream()
@@ -85,7 +84,7 @@ class DayFile:
 
     def _finish(self, footer: Footer, writes: Sequence[Future[int]]) -> EncodedFile:
         for write in writes:
-            write.result()  # raises what went wrong in there
+            write.result()  # raises the error of the thread
         return EncodedFile(self.day, footer, _closed(self._writer, self._stream, footer))
 
 
@@ -98,7 +97,7 @@ def encode(table: Any, layout: FileLayout, footer: Footer) -> Any:
 
 
 def cut_below(file: EncodedFile, offset: int, layout: FileLayout) -> EncodedFile | None:
-    """The file without the rows of offsets below; None when that leaves none."""
+    """The file without the rows below `offset`; None when no row is left."""
     footer = file.footer
     if footer.first >= offset:
         return file

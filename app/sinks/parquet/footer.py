@@ -1,43 +1,43 @@
-"""What stands in the footer of a file, beside its schema: which records of which topic it has, as JSON."""
+"""The metadata in the footer of a file, beside its schema: topic, partition and offsets of its records, as JSON."""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-FOOTER = "iot-stream"  # the key of it among the footer's metadata
+FOOTER = "iot-stream"  # the key in the footer's metadata
 
 
 class FileSource(Struct, frozen=True):
-    """Where the rows of a file are from."""
+    """The origin of the rows of a file."""
 
     topic: str
-    topic_id: str  # as Kafka's tools print it; "-" where the broker gives none
+    topic_id: str  # as printed by Kafka's tools; "-" from a broker without topic ids
     partition: int
-    schema: str  # the struct its columns were made of
+    schema: str  # the struct of its columns
     sink: str  # the name of the instance
 
     def footer(self, first: int, last: int, rows: int, merged: Sequence[str] = ()) -> "Footer":
-        """The footer of so many rows, from the offset `first` to `last`."""
+        """The footer of a file of `rows` rows, from the offset `first` to `last`."""
         return Footer(self, first, last, rows, merged)
 
 
 class Footer(Struct, frozen=True, omit_defaults=True):
-    """The origin of a file's rows."""
+    """The origin and the offsets of a file's rows."""
 
     source: FileSource
     first: int  # offset of the first row
-    last: int  # and of the last
+    last: int  # offset of the last row
     rows: int
-    merged: Sequence[str] = ()  # names of the files that it replaces, in its own directory
+    merged: Sequence[str] = ()  # names of the files that this file replaces, in its own directory
 
     def metadata(self) -> Mapping[str, str]:
-        """For pyarrow's add_key_value_metadata."""
+        """The argument of pyarrow's add_key_value_metadata."""
         return {FOOTER: msgspec.json.encode(self).decode()}
 
 
 def footer_of(metadata: Mapping[bytes, bytes] | None) -> Footer | None:
-    """The footer among a file's key-value metadata; None where there is none that this program wrote."""
+    """The footer in a file's key-value metadata; None for a file of another program."""
     found = (metadata or {}).get(FOOTER.encode())
     try:
         return None if found is None else msgspec.json.decode(found, type=Footer)

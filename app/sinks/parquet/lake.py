@@ -1,4 +1,4 @@
-"""The lake of the settings: where its files are kept, how they are laid out, and whose it is."""
+"""The lake of the settings: the store of its files, their layout, and its owner."""
 
 from pathlib import Path
 
@@ -30,22 +30,22 @@ def lake_of(settings: Settings) -> tuple[LakeStore, FileLayout]:
 
 
 def own(store: LakeStore, sink: str) -> None:
-    """Make the lake that of the sink `sink`: two sinks with other filters are no owners of one another's offsets.
+    """Make the sink `sink` the owner of the lake: sinks with different filters must not share claims.
 
-    Raises SinkMisconfigured when it is another's, OSError.
+    Raises SinkMisconfigured when another sink owns the lake, and OSError.
     """
     if not store.put_new(_OWNER, msgspec.json.encode(_Owner(sink))):
         see_owner(store, sink)
 
 
 def see_owner(store: LakeStore, sink: str) -> None:
-    """Return when the lake is nobody's, or that of the sink `sink`. Raises SinkMisconfigured, OSError."""
+    """Return when the lake has no owner or is owned by the sink `sink`. Raises SinkMisconfigured, OSError."""
     found = store.read(_OWNER)
     if found is None:
         return
     try:
         owner = msgspec.json.decode(found, type=_Owner).sink
     except msgspec.MsgspecError as error:
-        raise SinkMisconfigured(f"IOT_PARQUET_DIR: {_OWNER} says not whose it is: {error}") from error
+        raise SinkMisconfigured(f"IOT_PARQUET_DIR: {_OWNER} names no owner: {error}") from error
     if owner != sink:
         raise SinkMisconfigured(f"IOT_PARQUET_DIR: the sink {owner} writes there; give {sink} a directory of its own")

@@ -1,4 +1,4 @@
-"""A directory as the store of a lake: written, forced to the disk, and renamed."""
+"""A directory as the store of a lake: files are written, synced to the disk, and renamed."""
 
 import errno
 import fcntl
@@ -20,13 +20,13 @@ _LOCK = "_compaction.lock"
 
 
 class LocalStore:
-    """The directory `root`, which is made when it is not there."""
+    """The directory `root`, which is created when missing."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def check(self) -> None:
-        """As in LakeStore: that a file can be written, and linked to, as claims are."""
+        """As in LakeStore: checks that a file can be written, and hard-linked, as claims are."""
         if self._root.exists() and not self._root.is_dir():
             raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root} is no directory")
         probe = f"{STAGING}/probe-{uuid.uuid4().hex[:8]}"
@@ -48,14 +48,14 @@ class LocalStore:
         _make(target.parent)
         try:
             _write(target, content)
-        except OSError:  # room for others, where it is the disk that is full
+        except OSError:  # free the space, in case the disk is full
             with suppress(OSError):
                 target.unlink(missing_ok=True)
             raise
         _sync(target.parent)
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """As in LakeStore: a link is made at one go, and never to a name that is taken."""
+        """As in LakeStore: creating a hard link is atomic, and fails for a name that exists."""
         target = self._root / path
         draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         _make(target.parent)
@@ -94,7 +94,7 @@ class LocalStore:
         for place, _, names in os.walk(self._root / folder, onerror=_unless_missing):
             for name in names:
                 path = Path(place) / name
-                with suppress(FileNotFoundError):  # meanwhile
+                with suppress(FileNotFoundError):  # removed meanwhile
                     found.append(StoredFile(path.relative_to(self._root).as_posix(), path.stat().st_size))
         return sorted(found)
 
@@ -109,7 +109,7 @@ class LocalStore:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """As in LakeStore: a lock that ends with the process."""
+        """As in LakeStore: a lock that is released when the process ends."""
         _make(self._root)
         with (self._root / _LOCK).open("wb") as lock:
             try:
@@ -128,7 +128,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make a directory and those above it, so that they are there after a power cut too."""
+    """Create a directory and its parents durably: they exist after a power failure too."""
     missing = [folder, *folder.parents]
     missing = missing[: next((at for at, one in enumerate(missing) if one.exists()), len(missing))]
     for one in reversed(missing):

@@ -1,4 +1,4 @@
-"""Several files of one day and partition to one: their row groups one after another, each record once."""
+"""Several files of one day and partition merged into one: row groups in order, each record once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,22 +14,22 @@ from app.sinks.parquet.stored import LakeStore
 
 
 class Merged(Struct, frozen=True):
-    """One file instead of several."""
+    """A merged file."""
 
     content: Any  # pyarrow.Buffer
     rows: int
-    repeats: int  # records that were in more than one of them, and are in it once
+    repeats: int  # records that were in several files, and are in the merged file once
 
 
 class LakeInput(Struct, frozen=True):
-    """A file that is merged."""
+    """A file to merge."""
 
     file: Any  # pyarrow.parquet.ParquetFile
     footer: Footer | None
 
 
 def opened(store: LakeStore, path: str) -> LakeInput:
-    """A file of the lake, its footer read. Raises OSError, for what is no Parquet file too."""
+    """A file of the lake with its footer. Raises OSError, also for a file that is not Parquet."""
     try:
         file = pq.ParquetFile(store.input(path))
     except pa.ArrowInvalid as error:
@@ -38,14 +38,14 @@ def opened(store: LakeStore, path: str) -> LakeInput:
 
 
 def alike(inputs: Sequence[LakeInput]) -> bool:
-    """Whether their columns are the same, and every one says where its rows are from."""
+    """Whether all files have the same columns, and a footer."""
     first = inputs[0].file.schema_arrow.remove_metadata()
     return all(one.footer is not None and one.file.schema_arrow.remove_metadata().equals(first) for one in inputs)
 
 
 def merge(inputs: Sequence[LakeInput], footer: Callable[[int], Footer], layout: FileLayout, overlap: bool) -> Merged:
-    """Files whose columns are the same to one. `footer` makes that of so many rows; with `overlap` a record that is in
-    several is taken from the first.
+    """Merge files with the same columns. `footer` makes the footer for a number of rows; with `overlap` a record in
+    several files is taken from the first.
     """
     stream, seen, waiting, rows, repeats = pa.BufferOutputStream(), list[Any](), list[Any](), 0, 0
     options = layout.options_for(inputs[0].file.read_row_group(0))

@@ -1,14 +1,14 @@
-"""The names of files: topic, partition and offsets in a name, by day; and where what is not yet a file stands.
+"""The names of files: topic, partition and offsets in a name, by day; and the paths of claims and staged files.
 
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000000199.parquet    rows of one day, of offsets 100 to 199
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000009999.merged.parquet    of several such files, merged
-    _claims/iot-stream-1f0c2b7a/3/00000000000000000100.json                   who wrote from offset 100 on, and what
-    _claims/iot-stream-1f0c2b7a/3/cut.json    the log has lost its end: what follows has other digits
+    _claims/iot-stream-1f0c2b7a/3/00000000000000000100.json                   writer and files from offset 100 on
+    _claims/iot-stream-1f0c2b7a/3/cut.json    the log was truncated: later files have another tag
     _staging/iot-stream-1f0c2b7a/3/00000000000000000100-9be1c04d-2026-11-30.tmp    not published yet
 
-1f0c2b7a stands for the topic that had the name when the file was written: one that is made anew begins at offset 0
-again, and so do the claims of a partition whose log has lost its end. Readers leave out what begins with an underscore,
-or does not end in .parquet.
+The tag 1f0c2b7a identifies the topic that had the name when the file was written: the offsets of a recreated topic
+begin at 0 again, and so do the claims of a partition whose log was truncated. Readers ignore names that begin with an
+underscore or do not end in .parquet.
 """
 
 import re
@@ -25,10 +25,10 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 class LakePartition(NamedTuple):
-    """A partition of a topic, as it stands in names."""
+    """A partition of a topic, as in the names of files."""
 
     topic: str
-    tag: str  # of the topic that had this name then
+    tag: str  # of the topic that had this name when the file was written
     partition: int
 
     @property
@@ -38,7 +38,7 @@ class LakePartition(NamedTuple):
 
     @property
     def after_cut(self) -> "LakePartition":
-        """The same partition, once its log has lost its end: offsets are those of other records from then on."""
+        """The same partition after its log was truncated, as later offsets belong to other records."""
         return self._replace(tag=tag_of(f"{self.tag}, cut"))
 
     @property
@@ -48,12 +48,12 @@ class LakePartition(NamedTuple):
 
 
 class FileName(NamedTuple):
-    """What the name of a published file says."""
+    """The parts of the name of a published file."""
 
     folder: str  # day=2026-11-30
     origin: LakePartition
     first: int  # offset of its first row
-    last: int  # and of its last
+    last: int  # offset of its last row
     merged: bool
 
     @property
@@ -70,12 +70,12 @@ def tag_of(identity: str) -> str:
 
 
 def folder_of(day: str) -> str:
-    """The directory of the files of a day, 2026-11-30: one in UTC on which readings were taken."""
+    """The directory of the files of a day, 2026-11-30: the UTC day of the readings."""
     return f"day={day}"
 
 
 def parsed(path: str) -> FileName | None:
-    """What a path relative to the root says; None for what is no published file of ours."""
+    """The name of a published file at a path relative to the root; None for any other file."""
     found = _NAME.fullmatch(path)
     if found is None:
         return None
@@ -84,22 +84,22 @@ def parsed(path: str) -> FileName | None:
 
 
 def claim_path(origin: LakePartition, start: int) -> str:
-    """Where the claim on the offsets from `start` on stands."""
+    """The path of the claim from the offset `start` on."""
     return f"{origin.claims}/{start:020d}.json"
 
 
 def cut_path(origin: LakePartition) -> str:
-    """Where it says that the log of a partition has lost its end."""
+    """The path of the note that the log of a partition was truncated."""
     return f"{origin.claims}/cut.json"
 
 
 def staging_of(origin: LakePartition, start: int, writer: str) -> str:
-    """What the paths of all that `writer` has staged of the offsets from `start` on begin with."""
+    """The prefix of the paths of the files that `writer` has staged from the offset `start` on."""
     return f"{origin.staging}/{start:020d}-{writer}-"
 
 
 def start_of(path: str) -> int | None:
-    """The offset that a claim or a staged file is from, by its path; None for another file."""
+    """The first offset of a claim or a staged file, by its path; None for any other file."""
     parts = path.split("/")
     number = _DIGITS.match(parts[3]) if len(parts) > 3 and parts[0] in (CLAIMS, STAGING) else None
     return int(number[1]) if number else None

@@ -1,4 +1,4 @@
-"""Rows of one partition that are in memory: records in, by days of their readings; out, files for one claim."""
+"""Buffered rows of one partition: records in; out, files by day of the readings, for one claim."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from app.sinks.parquet.day_file import DayFile, EncodedFile
 from app.sinks.parquet.footer import FileSource
 from app.sinks.record import SinkRecord
 
-CHUNK = 1000  # records that become columns at a time, under 1 ms: the event loop is not kept any longer
-CHUNK_BYTES = 4 << 20  # of their payloads, at most
-RECORD_BYTES = 1000  # of a record that has not become columns yet, with what it was made of, beside its payload
-COPIES = 3  # of a payload that such a record has: as it came, as JSON of other fields, and its fields
+CHUNK = 1000  # records converted to columns at a time, in under 1 ms, so that the event loop is not blocked
+CHUNK_BYTES = 4 << 20  # most bytes of their payloads
+RECORD_BYTES = 1000  # of a record before its conversion, with its source, beside its payload
+COPIES = 3  # of the payload of such a record: the bytes, the JSON of the other fields, and the fields
 DAY_MICROS = 86_400_000_000
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
@@ -25,21 +25,21 @@ Refused = tuple[SinkRecord, str]
 
 
 class ClosedRows(Struct):
-    """What is written with one claim."""
+    """The rows of one claim."""
 
     files: list["Future[EncodedFile]"]
     refused: list[Refused]
-    until: int  # every record before this offset that was added is in here, or in what was closed before
-    records: int  # that were added, without those refused; also those that another process has written
+    until: int  # every added record before this offset is in these rows, or in rows closed before
+    records: int  # added records that were not refused, including records that another process has written
     bytes: int
     oldest: float
 
 
 class PartitionRows:
-    """Takes the records of one partition in order of their offsets."""
+    """Buffers the records of one partition in order of their offsets."""
 
     def __init__(self, layout: FileLayout, encoder: Executor, carried: int = 0) -> None:
-        """`carried` records were added before and are read again: they count twice, as the runner has counted them."""
+        """`carried` records were added before and are read again: they count twice, as the runner counts them twice."""
         self._layout, self._encoder = layout, encoder
         self._waiting: list[SinkRecord] = []
         self._waiting_bytes = 0  # of their payloads
@@ -51,21 +51,21 @@ class PartitionRows:
 
     @property
     def records(self) -> int:
-        """How many are in here."""
+        """The number of buffered records."""
         return self._records + len(self._refused)
 
     @property
     def bytes(self) -> int:
-        """What they take in memory, about."""
+        """About how much memory the records take."""
         records = (len(self._waiting) + len(self._refused)) * RECORD_BYTES + self._waiting_bytes * COPIES
         return records + sum(one.bytes for one in self._days.values())
 
     def begins_again(self, offset: int) -> bool:
-        """Whether reading has gone back to before all that is in here, so that all of it comes again."""
+        """Whether reading was reset to before the first buffered record, so that all buffered records come again."""
         return offset <= self.first
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records; those that came before count and are left out. Never fails."""
+        """Add records; a repeated record is counted, and not added again. Never fails."""
         if self.first < 0:
             self.first = records[0].offset
         self._records += len(records)
@@ -80,7 +80,7 @@ class PartitionRows:
             self._convert_waiting()
 
     def close(self, source: FileSource) -> ClosedRows:
-        """All that is in here, to be written; nothing is added to this object afterwards."""
+        """The buffered rows, to be written; nothing is added to this object afterwards."""
         self._convert_waiting()
         size = self.bytes
         files = [file.finish(source.footer(file.first, file.last, file.rows)) for file in self._days.values()]
@@ -112,7 +112,7 @@ class PartitionRows:
 
 
 def _by_day(batch: Any) -> Iterator[tuple[str, Any]]:
-    """The rows of each day in UTC, in their order; nearly always that is all of them."""
+    """The rows of each UTC day, in their order; most batches have one day."""
     ends = pc.min_max(batch.column("time").cast(pa.int64())).as_py()
     days = batch.column("time").cast(pa.date32())
     if ends["min"] // DAY_MICROS == ends["max"] // DAY_MICROS:

@@ -1,8 +1,8 @@
-"""Rows of a log that has lost its end and is read from its start -> those that are in no file of the log before.
+"""Rows of a truncated log that is read from its start -> the rows that are not in the files of the log before.
 
-What is left of the log has the same records under the same offsets, and the files have them. Behind it come other
-records under offsets that the files have for records which Kafka has lost. So an offset alone says nothing: a row is
-left out when the same reading stands under its offset.
+The remaining part of the log has the same records under the same offsets as the files. After that part, other records
+have offsets that the files have for records which Kafka has lost. So an offset is not enough to detect a repeat: a row
+is left out when the files have the same reading under the same offset.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from app.sinks.parquet.stored import LakeStore
 
 
 def without_repeats(file: EncodedFile, store: LakeStore, chain: Chain, layout: FileLayout) -> EncodedFile | None:
-    """The file without rows that files of `chain.earlier` have; None when that leaves none. Raises OSError."""
+    """The file without rows that files of `chain.earlier` have; None when no row is left. Raises OSError."""
     if file.footer.first >= chain.doubt:
         return file
     table = pq.read_table(pa.BufferReader(file.content))
@@ -39,7 +39,7 @@ def without_repeats(file: EncodedFile, store: LakeStore, chain: Chain, layout: F
 
 
 def _known(store: LakeStore, file: EncodedFile, origin: LakePartition) -> Any:
-    """Offsets and keys of what the lake has of the same day and about the same offsets; None: nothing."""
+    """Offsets and keys of the rows in files of the same day with overlapping offsets; None without such files."""
     first, last = file.footer.first, file.footer.last
     named = [(parsed(one.path), one.path) for one in store.list(folder_of(file.day))]
     paths = [
@@ -50,7 +50,7 @@ def _known(store: LakeStore, file: EncodedFile, origin: LakePartition) -> Any:
 
 
 def _is_there(table: Any, known: Any) -> Any:
-    """For each row of `table`, whether `known` has its reading under its offset."""
+    """For each row of `table`, whether `known` has the same reading under the same offset."""
     at = pc.index_in(table[OFFSET], value_set=known[OFFSET]).combine_chunks()
     there = known.take(at)
     same = pc.is_valid(at)

@@ -1,8 +1,8 @@
-"""A bucket as the store of a lake: S3, and whatever speaks as it does.
+"""A bucket as the store of a lake: S3, and servers with the S3 API.
 
-An object is there once it is whole, so staged files are copied to their names by the server. What S3 has not is a way
-to ask for a name only if it is free that pyarrow would offer: a claim is looked for, written and read again. Two
-processes can both believe in theirs when one stands still between those requests; docs/sinks.md says what it means.
+An object becomes visible only when complete, so the server copies staged files to their names. pyarrow has no
+conditional write for S3: a claim is checked for, written and read again. Two processes can both see their own claim
+when one is paused between these requests; docs/sinks.md describes the consequence.
 """
 
 import time
@@ -18,16 +18,16 @@ from app.sinks.parquet.names import STAGING
 from app.sinks.parquet.stored import StoredFile
 from app.sinks.port import SinkMisconfigured
 
-CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 8.0  # below the ten seconds that a sink has to stop
-ATTEMPTS = 2  # of a request; the runner tries again for as long as it takes
+CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 8.0  # below the ten seconds in which a sink has to stop
+ATTEMPTS = 2  # of a request; the runner retries without limit
 _NEVER = ("NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID")
 _LOCK = "_compaction.lock"
-LOCK_SECONDS = 6 * 3600.0  # a lock so old is that of a process that was killed
+LOCK_SECONDS = 6 * 3600.0  # an older lock is of a process that was killed
 
 
 def s3_store(settings: Settings) -> "S3Store":
-    """The store of `s3://bucket/prefix`, connected with the first request. Raises SinkMisconfigured for an address that
-    names no bucket, and for one half of an account.
+    """The store of `s3://bucket/prefix`, connected with the first request. Raises SinkMisconfigured for an address
+    without a bucket, and for an access key without a secret key or the reverse.
     """
     place = settings.parquet_dir.removeprefix("s3://").strip("/")
     if not place:
@@ -66,7 +66,7 @@ class S3Store:
         self._system, self._place = system, place
 
     def check(self) -> None:
-        """As in LakeStore: that an object can be written and removed."""
+        """As in LakeStore: checks that an object can be written and removed."""
         probe = f"{STAGING}/probe"
         try:
             self.put(probe, b"probe")
@@ -77,8 +77,8 @@ class S3Store:
             raise
 
     def put(self, path: str, content: Any) -> None:
-        """As in LakeStore. A stream that fails half-way may leave a part behind, under a name that nobody reads.
-        Raises OSError also when fewer bytes are there than were written.
+        """As in LakeStore. A stream that fails may leave a partial object, under a name that readers ignore. Raises
+        OSError also when the object is shorter than what was written.
         """
         with self._system.open_output_stream(self._key(path)) as stream:
             stream.write(content)
@@ -87,14 +87,14 @@ class S3Store:
             raise OSError(f"s3://{self._key(path)} has {stored.size} bytes, not the {len(memoryview(content))} written")
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """As in LakeStore, as far as S3 goes: the last of two at the same moment has it, and both see which."""
+        """As in LakeStore, as far as S3 allows: of two concurrent writes the last wins, and both callers see which."""
         if self.read(path) is not None:
             return False
         self.put(path, content)
         return self.read(path) == content
 
     def move(self, source: str, target: str) -> bool:
-        """As in LakeStore: a copy on the server, and then the source is removed."""
+        """As in LakeStore: the server copies the object, then the source is removed."""
         if self._system.get_file_info(self._key(source)).type == fs.FileType.NotFound:
             return False
         try:
@@ -136,7 +136,7 @@ class S3Store:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """As in LakeStore: an object that says since when, and counts for LOCK_SECONDS."""
+        """As in LakeStore: an object with its time of creation, valid for LOCK_SECONDS."""
         now = time.time()
         before = self.read(_LOCK)
         if before and now - float(before) < LOCK_SECONDS:

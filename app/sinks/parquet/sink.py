@@ -1,10 +1,10 @@
-"""The sink `parquet` on one screen: records become columns as they come, and files when they are due.
+"""The sink `parquet` on one screen: records are converted to columns on arrival, and written as files by a flush.
 
     add     by partition, 1,000 records to columns at a time; whole row groups are encoded in a thread
-    flush   what is held of each partition is closed, and written in another thread: stage, claim, publish (claim.py)
-    resume  where the chain of claims of a partition ends; Kafka's commit may be older, and what comes again is left out
+    flush   the rows of each partition are closed, and written in another thread: stage, claim, publish (claim.py)
+    resume  at the end of a partition's chain of claims; Kafka's commit may be older, and repeats are left out
 
-What a flush could not write stays closed, and the next flush begins with it; what is added meanwhile waits behind it.
+Rows that a flush could not write stay closed, and the next flush begins with them; rows added meanwhile come after.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class ParquetSink:
     def __init__(
         self, name: str, settings: Settings, identify: Identify | None = None, store: LakeStore | None = None
     ) -> None:
-        """`identify` says which topic a name means, by default Kafka does; `store` is that of the settings by default.
+        """`identify` returns the id of a topic, by default by asking Kafka; `store` is by default from the settings.
 
         Raises SinkMisconfigured.
         """
@@ -76,19 +76,19 @@ class ParquetSink:
         self._identity: str | None = None
         self._chains: dict[int, Chain] = {}
         self._rows: dict[int, PartitionRows] = {}
-        self._next: dict[int, int] = {}  # the offset after the last one that was added
+        self._next: dict[int, int] = {}  # the offset after the last added record
         self._closed: dict[int, list[_Closed]] = {}
         self._upto: dict[int, int] = {}
         self._refused: list[Refused] = []
-        self._unsaid = 0  # records that are done, and that no flush has said so of: they count as held
+        self._unsaid = 0  # completed records that no flush has reported: they count as held
 
     async def open(self) -> None:
-        """As in Sink: look whether files can be written there, and whether the lake is another sink's."""
+        """As in Sink: check that files can be written, and that no other sink owns the lake."""
         await self._in_thread(self._store.check)
         await self._in_thread(see_owner, self._store, self.name)
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """As in Sink: after the last record that is in a file. From now on the lake is this sink's."""
+        """As in Sink: the offsets after the last record in a file. From now on this sink owns the lake."""
         await self._in_thread(own, self._store, self.name)
         self._topic, self._identity = topic, await self._identify(topic)
         found = {}
@@ -115,7 +115,7 @@ class ParquetSink:
         for partition, run in groupby(records, _partition):
             taken, rows = list(run), self._rows.get(partition)
             if rows is None or rows.begins_again(taken[0].offset):
-                if taken[0].offset < self._next.get(partition, 0):  # nobody said so: is it a topic made anew?
+                if taken[0].offset < self._next.get(partition, 0):  # without begin_anew: perhaps a recreated topic
                     self._chains.pop(partition, None)
                 carried = rows.records if rows is not None else 0
                 rows = self._rows[partition] = PartitionRows(self._layout, self._encoder, carried)
@@ -138,11 +138,11 @@ class ParquetSink:
 
     @property
     def due(self) -> bool:
-        """As in Sink: files take as much memory as is set, or a flush has not come to its end."""
+        """As in Sink: the memory of the rows has reached its limit, or a flush was not completed."""
         return bool(self._closed or self._unsaid) or self.held.bytes >= self._most_bytes
 
     async def flush(self) -> Flushed:
-        """As in Sink, one partition after another. Raises SinkUnavailable with what was done so far."""
+        """As in Sink, one partition after another. Raises SinkUnavailable with the completed part in `so_far`."""
         try:
             await self._close_rows()
             while self._closed:
@@ -150,7 +150,7 @@ class ParquetSink:
                 try:
                     await self._write(partition, waiting[0])
                 except SinkUnavailable:
-                    self._closed[partition] = self._closed.pop(partition)  # the next flush begins with another one
+                    self._closed[partition] = self._closed.pop(partition)  # the next flush begins with another
                     raise
                 self._count(partition, waiting.pop(0).rows)
                 if not waiting:
@@ -161,7 +161,7 @@ class ParquetSink:
         return self._done_so_far()
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """As in Sink. What a thread is writing just now is claimed or not; the next owner sees which."""
+        """As in Sink. Rows that a thread is writing now may or may not be claimed; the next owner sees which."""
         for partition in partitions:
             for held in (self._rows, self._closed, self._next, self._upto):
                 held.pop(partition, None)
@@ -175,12 +175,12 @@ class ParquetSink:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
-        """As in SampleText: a line a row, with the directory it would be in."""
+        """As in SampleText: one line per row, with the directory of its file."""
         rows = [self._layout.batch([record]).to_pylist()[0] for record in records]
         return [f"{folder_of(row['time'].date().isoformat())}/  {_row(row)}" for row in rows]
 
     def _count(self, partition: int, rows: ClosedRows) -> None:
-        """Note what is done: a flush that is cancelled has done it all the same, and the next one says so."""
+        """Record what is completed: after a cancelled flush, the next flush reports it."""
         self._upto[partition] = rows.until
         self._refused += rows.refused
         self._unsaid += rows.records + len(rows.refused)
@@ -191,9 +191,9 @@ class ParquetSink:
         return done
 
     async def _close_rows(self) -> None:
-        unsure = [partition for partition in self._rows if partition not in self._chains]  # nobody has asked
+        unsure = [partition for partition in self._rows if partition not in self._chains]  # of an unknown topic id
         if unsure:
-            self._identity = None  # ask anew
+            self._identity = None  # ask Kafka again
         for partition in unsure:
             self._chains[partition] = await self._new_chain(partition)
         for partition in [*self._rows]:
@@ -203,7 +203,7 @@ class ParquetSink:
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
 
     async def _write(self, partition: int, closed: _Closed) -> None:
-        # Shielded: whoever cancels the wait cancels no encoding, as the next flush waits for it too.
+        # Shielded: cancelling the wait does not cancel the encoding, which the next flush awaits too.
         files = [await asyncio.shield(asyncio.wrap_future(file)) for file in closed.rows.files]
         size = await self._in_thread(closed.writer.write, files, closed.rows.until)
         if size:
@@ -216,7 +216,7 @@ class ParquetSink:
         return Chain(self._store, LakePartition(self._topic, tag_of(self._identity), partition), self._identity)
 
     async def _in_thread(self, call: Any, *arguments: Any) -> Any:
-        """What `call` returns. When this is cancelled, the call goes on all the same, and the next one waits for it."""
+        """The result of `call`. A cancellation does not stop the call, and the next call waits for its end."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._files, call, *arguments)
         except OSError as error:

@@ -1,6 +1,6 @@
-"""The port of what the files of a lake are kept in. Paths are relative to its root, with slashes.
+"""The port of the store of a lake's files. Paths are relative to the lake's root, with slashes.
 
-All of it blocks, and is called in a thread. Each call raises OSError when it cannot be done now, and may be made again.
+All calls block, and are made in a thread. Each call raises OSError when the store is unavailable, and may be retried.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class StoredFile(NamedTuple):
-    """A file that is there."""
+    """A file in the store."""
 
     path: str
     size: int  # bytes
@@ -19,30 +19,30 @@ class LakeStore(Protocol):
     """A directory or a bucket."""
 
     def check(self) -> None:
-        """Look whether all the calls below could be made; makes what is missing. Raises SinkMisconfigured for a place
-        that can never be one.
+        """Check that the calls below can succeed; creates missing directories. Raises SinkMisconfigured for a place
+        that can never be a store.
         """
 
     def put(self, path: str, content: Any) -> None:
-        """Write a whole file, durably; one of that name is replaced. `content` is a buffer."""
+        """Write a whole file, durably; a file of that name is replaced. `content` is a buffer."""
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """Write a small file, whole or not at all; False when one of that name is there, which stays as it is."""
+        """Write a small file atomically; False when a file of that name exists, which is left unchanged."""
 
     def move(self, source: str, target: str) -> bool:
-        """Give a file its name, durably; one of that name is replaced. False when there is no `source`."""
+        """Rename a file, durably; a file of the target's name is replaced. False when there is no `source`."""
 
     def read(self, path: str) -> bytes | None:
-        """The content of a small file; None: there is none."""
+        """The content of a small file; None: there is no such file."""
 
     def list(self, folder: str = "") -> Sequence[StoredFile]:
-        """All files below a directory, by path; none when it is not there."""
+        """All files below a directory, by path; empty when the directory does not exist."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; what is not there is left out."""
+        """Remove files; missing files are ignored."""
 
     def input(self, path: str) -> Any:
-        """A file to read from at any place (pyarrow.NativeFile)."""
+        """A file for random access (pyarrow.NativeFile)."""
 
     def alone(self) -> AbstractContextManager[bool]:
-        """For as long as the context lasts, no other process has this of the same lake; False: one has it now."""
+        """An exclusive lock of the lake for the duration of the context; False: another process has the lock."""

@@ -1,4 +1,4 @@
-"""Which topic a name means now, so that files of one that was deleted are not taken for those of the one made anew."""
+"""The id of the topic with a name, so that files of a deleted topic are not taken for files of its successor."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,9 +12,9 @@ Identify = Callable[[str], Awaitable[str]]  # name of a topic -> its id
 
 
 def identities(settings: Settings) -> Identify:
-    """Asks Kafka, on a connection that lasts as long as the question; the id is "-" of a broker that gives none.
+    """The function that asks Kafka for the id of a topic, over a new connection; "-" from a broker without topic ids.
 
-    Raises SinkUnavailable when Kafka does not answer, or has no such topic.
+    The function raises SinkUnavailable when Kafka does not answer, or has no such topic.
     """
 
     async def identify(topic: str) -> str:

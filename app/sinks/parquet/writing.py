@@ -1,5 +1,5 @@
-"""Closed rows of one partition to files of the lake: staged, claimed, published. Blocks; runs in the one thread of a
-sink that does so, in which nothing else touches what is in here.
+"""Closed rows of one partition to files of the lake: staged, claimed, published. Blocks; runs in the writing thread of
+a sink, the only thread that uses these objects.
 """
 
 import uuid
@@ -18,18 +18,18 @@ log = structlog.get_logger()
 
 
 class RowWriter:
-    """Writes one claim's rows. After an OSError the call is made again, and goes on where it was."""
+    """Writes the rows of one claim. After an OSError the call is retried, and resumes where it failed."""
 
     def __init__(self, store: LakeStore, chain: Chain, layout: FileLayout) -> None:
         self._store, self._chain, self._layout = store, chain, layout
-        self._writer = uuid.uuid4().hex[:8]  # these rows of this process, and no others
+        self._writer = uuid.uuid4().hex[:8]  # identifies these rows of this process
         self._claim: RangeClaim | None = None
         self._done = False
 
     def write(self, files: Sequence[EncodedFile], until: int) -> int:
-        """Have the files published, but for the rows that another process has written; returns their bytes.
+        """Publish the files without the rows that another process has written; returns the bytes of the files.
 
-        `until` is the offset after the last record, rows or not. Raises OSError.
+        `until` is the offset after the last record, with or without a row. Raises OSError.
         """
         chain = self._chain
         while not self._done:

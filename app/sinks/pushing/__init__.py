@@ -1,1 +1,1 @@
-"""What sinks share that push readings to somebody's program and wait for its answer: batches, in order per device."""
+"""The common part of sinks that push readings to a receiver and wait for its answer: batches, in order per device."""

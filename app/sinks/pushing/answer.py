@@ -1,27 +1,27 @@
-"""What a receiver answers to a batch, as it matters to a lane."""
+"""The receiver's answer to a batch, as a lane uses the answer."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
-LATER = "rate_limited"  # a receiver's reason for an item that is good, and that it takes another time
-SHOWN = 200  # characters of what a receiver says, at most
+LATER = "rate_limited"  # the reason for a valid item that the receiver will take later
+SHOWN = 200  # most characters of a receiver's message
 
 
 class BatchTaken(NamedTuple):
-    """It has the batch, but for some of it."""
+    """The receiver has the batch, except the items named here."""
 
-    rejected: Mapping[int, str] = {}  # by their place: never, and why
-    later: Collection[int] = ()  # by their place: another time
+    rejected: Mapping[int, str] = {}  # index -> why the item is never taken
+    later: Collection[int] = ()  # indices of items to send again
 
 
 class BatchRefused(NamedTuple):
-    """It would never take the batch as it is."""
+    """The receiver would never take this batch."""
 
     why: str
 
 
 class FailedOver(NamedTuple):
-    """It failed over the batch, by its own account: something in it may be why."""
+    """The receiver reports that it failed on the batch; a record of the batch may be the cause."""
 
     why: str
 
@@ -30,6 +30,6 @@ ReceiverAnswer: TypeAlias = BatchTaken | BatchRefused | FailedOver
 
 
 def said(text: str) -> str:
-    """What a receiver said, on one line, without what a terminal or a log would act on."""
+    """A receiver's message, on one line, without control characters."""
     line = " ".join(text.split())[:SHOWN]
     return "".join(char if char.isprintable() else "?" for char in line)

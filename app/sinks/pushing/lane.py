@@ -1,10 +1,10 @@
-"""Records in; out, batches to be sent in this order, and what becomes of each record once a batch is answered.
+"""Records in; out, batches in the order of sending, and the outcome of each record once its batch is answered.
 
-Pure: no clock and no I/O. What is not answered is sent again before anything that comes after it, so no failure puts a
-device's readings out of order. A receiver that refuses a batch, or that always fails over it, is given the halves of
-it, until the record stands alone at fault. A refusal of this one record counts at once. That a receiver fails over it
-counts when it takes others meanwhile: a record that makes a receiver fail holds up its own device for a while, and
-nobody else; a receiver that fails over all records is away.
+Pure: no clock and no I/O. A batch without an answer is sent again before all later batches, so no failure reorders the
+readings of a device. A batch that the receiver refuses, or always fails on, is halved until the faulty record is alone.
+A refusal of a single record counts at once. A failure on a single record counts only if the receiver takes other
+records meanwhile: a record that makes a receiver fail delays its own device for a while, and no other device; a
+receiver that fails on all records is unavailable.
 """
 
 from collections import deque
@@ -15,50 +15,52 @@ from msgspec import Struct
 
 from app.sinks.record import SinkRecord
 
-TRIES = 3  # failures of a receiver over the same batch, until it is halved
-STRIKES = 3  # failures over one record, each after others were taken, until it is refused
-KNOWN = 100  # more records of its device are refused after one failure each, until others have to be taken again
-ROW = 10  # failures one after another, over whatever it is: then the receiver is left alone for a while
-DOUBTS = 1000  # devices of which that is remembered
+TRIES = 3  # failures on the same batch before the batch is halved
+STRIKES = 3  # failures on one record, each after other records were taken, before the record is refused
+KNOWN = 100  # further records of its device that are refused after one failure each, before STRIKES applies again
+ROW = 10  # consecutive failures, on any batch, after which sending pauses
+DOUBTS = 1000  # most devices in doubt
 
 
 class PushBatch(Struct, eq=False):
-    """Records that are sent together, the same ones at every try."""
+    """Records that are sent together, and are the same at every retry."""
 
-    number: int  # 1 of the first of a lane, and so on: a batch that was halved becomes two new ones
+    number: int  # from 1 in each lane; a batch that is halved becomes two batches with new numbers
     records: Sequence[SinkRecord]
-    message: Any = None  # what is sent, once it is made
+    message: Any = None  # the encoded batch, once made
     failures: int = 0
 
 
 class TakenCount(Struct, eq=False):
-    """Records that a receiver has taken, ever: what it takes of one lane proves that it is there for all of them."""
+    """Records that a receiver has taken since the start, on any lane: a record taken on one lane proves that the
+    receiver is available to all lanes.
+    """
 
     records: int = 0
 
 
 class _Doubt(Struct, eq=False):
-    """A device that may have the record over which the receiver fails: the first one that is not settled."""
+    """A device whose first record that is not settled may be the record that the receiver fails on."""
 
-    taken: int  # records that the receiver had taken, when it failed over this one last
+    taken: int  # TakenCount.records at the last failure on this device
     strikes: int = 0
-    known: int = 0  # how many more are refused after one failure
+    known: int = 0  # how many more records are refused after one failure
 
 
 class PushLane:
-    """Batches of one sender. `batch` gives what to send; one of the four verbs says what came of it."""
+    """Batches of one sender. `batch` gives what to send; `settle`, `refuse`, `fail`, `single_out` take the outcome."""
 
     def __init__(self, most: int, most_bytes: int, taken: TakenCount | None = None) -> None:
-        """`most` records, and `most_bytes` of their payloads, go into one batch; a larger payload goes alone. Lanes to
-        the same endpoint share `taken`.
+        """A batch has at most `most` records and `most_bytes` of payloads; a larger payload is sent alone. Lanes to the
+        same endpoint share `taken`.
         """
         self._most, self._most_bytes, self._taken = most, most_bytes, taken or TakenCount()
         self._waiting: deque[SinkRecord] = deque()
-        self._batches: list[PushBatch] = []  # made, and not settled
+        self._batches: list[PushBatch] = []  # not settled
         self._doubts: dict[str, _Doubt] = {}  # by device
         self._number = self._row = 0
-        self._one_by_one = 0  # batches, from the first on
-        self.refused: list[tuple[SinkRecord, str]] = []  # until somebody takes them off
+        self._one_by_one = 0  # number of batches, from the first, that are sent alone
+        self.refused: list[tuple[SinkRecord, str]] = []  # until PushLanes.finish clears the list
 
     def __len__(self) -> int:
         """Records that are not settled."""
@@ -66,25 +68,25 @@ class PushLane:
 
     @property
     def doubtful(self) -> bool:
-        """Whether there is something to send, and all of it is of devices in doubt."""
+        """Whether the lane has records, all of devices in doubt."""
         return bool(self._doubts) and bool(len(self)) and all(one.key in self._doubts for one in self.records())
 
     def goes_alone(self, batch: PushBatch) -> bool:
-        """Whether a batch is to be sent with nothing else under way, so that a failure is known to be its own."""
+        """Whether a batch is to be sent while no other batch is in flight, so that a failure is known to be its own."""
         return self._one_by_one > 0 or batch.records[0].key in self._doubts
 
     def add(self, record: SinkRecord) -> None:
-        """Take a record, behind the others."""
+        """Append a record."""
         self._waiting.append(record)
 
     def records(self) -> Iterator[SinkRecord]:
-        """All that is not settled, in the order in which it is to be sent."""
+        """All records that are not settled, in the order of sending."""
         for batch in self._batches:
             yield from batch.records
         yield from self._waiting
 
     def batch(self, index: int) -> PushBatch | None:
-        """The batch behind `index` others that are not settled; None: there is nothing for it."""
+        """The batch at `index` among the batches that are not settled; None: there are too few records."""
         while len(self._batches) <= index:
             records = self._cut()
             if not records:
@@ -93,8 +95,8 @@ class PushLane:
         return self._batches[index]
 
     def settle(self, batch: PushBatch, rejected: Mapping[int, str], later: Collection[int] = ()) -> None:
-        """The receiver has taken a batch but for those records (by their place): `rejected` for ever, and why; `later`
-        are to be sent again, before what comes after them.
+        """The receiver has taken a batch except the records at these indices: `rejected`, {index: why}, are never
+        taken; `later` are sent again, before all later records.
         """
         left = [batch.records[place] for place in sorted(later)]
         self._replace(batch, [left] if left else [])
@@ -104,18 +106,18 @@ class PushLane:
         self._row = 0 if taken else self._row
         self._one_by_one = max(0, self._one_by_one - 1)
         if self._doubts and not left:
-            self._doubts.pop(batch.records[0].key, None)  # a record in doubt goes alone
+            self._doubts.pop(batch.records[0].key, None)  # a record in doubt is sent alone
 
     def refuse(self, batch: PushBatch, why: str) -> None:
-        """The receiver would never take this batch as it is, which was sent alone."""
+        """The receiver would never take this batch, which was sent alone."""
         if len(batch.records) > 1:
             self._halve(batch, 0)
         else:
             self.settle(batch, {0: why})
 
     def fail(self, batch: PushBatch, why: str) -> bool:
-        """The receiver failed over this batch, which was sent alone; whether to go on at once, with whatever is next.
-        If not, it is to be left alone for a while.
+        """The receiver failed on this batch, which was sent alone. Returns whether to send the next batch at once; if
+        not, sending pauses.
         """
         batch.failures += 1
         self._row += 1
@@ -132,13 +134,13 @@ class PushLane:
         return False
 
     def single_out(self, count: int) -> None:
-        """The receiver refused one of `count` batches, or failed over it, and nobody knows which: send them one by
-        one.
+        """The receiver refused one of the first `count` batches, or failed on one, and which is unknown: send these one
+        by one.
         """
         self._one_by_one = max(self._one_by_one, count)
 
     def drop(self, partitions: Collection[int]) -> None:
-        """Forget what is not settled of these partitions, and what was refused of them."""
+        """Drop the records of these partitions that are not settled, and their refused records."""
 
         def kept(records: Sequence[SinkRecord]) -> list[SinkRecord]:
             return [record for record in records if record.partition not in partitions]
@@ -170,7 +172,7 @@ class PushLane:
         return PushBatch(self._number, records, None, failures)
 
     def _replace(self, batch: PushBatch, parts: Sequence[Sequence[SinkRecord]], failures: int = 0) -> None:
-        """Other batches in the place of one; one that is not there any more was dropped meanwhile."""
+        """Put batches of `parts` in the place of a batch, unless that batch was dropped meanwhile."""
         at = next((n for n, one in enumerate(self._batches) if one is batch), None)
         if at is not None:
             self._batches[at : at + 1] = [self._numbered(part, failures) for part in parts]
@@ -181,8 +183,8 @@ class PushLane:
         self._one_by_one += 1
 
     def _doubt(self, batch: PushBatch, why: str) -> bool:
-        """The record of a batch is at fault, or the receiver is away: what it takes of others meanwhile will tell.
-        Whether it is refused now.
+        """Either the single record of a batch is faulty, or the receiver is unavailable: the record is faulty if the
+        receiver takes other records meanwhile. Returns whether the record is refused now.
         """
         (record,) = batch.records
         taken = self._taken.records
@@ -197,12 +199,12 @@ class PushLane:
             self._put_last(record.key)
             return False
         doubt.known -= 1
-        self.settle(batch, {0: f"{why}, again and again, while it takes others"})
-        self._doubts[record.key] = doubt  # its next ones, too, until one of them is taken
+        self.settle(batch, {0: f"{why}, repeatedly, while it takes other records"})
+        self._doubts[record.key] = doubt  # the device stays in doubt until one of its records is taken
         return True
 
     def _put_last(self, key: str) -> None:
-        """All others go before what there is of this device, which keeps its order."""
+        """Move the records of this device to the end, in their order."""
         records = list(self.records())
         self._batches.clear()
         self._waiting = deque(sorted(records, key=_is_of(key)))

@@ -1,4 +1,4 @@
-"""The lanes of one sink: records in, each to its lane; out, what is held, and how far a flush of all lanes came."""
+"""The lanes of one sink: records in, each to its lane; out, the size of the buffer, and the result of a flush."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -7,40 +7,40 @@ from app.sinks.port import Flushed, Held, SinkUnavailable
 from app.sinks.pushing.lane import PushLane
 from app.sinks.record import SinkRecord
 
-IN_DOUBT = 4  # times as many records as fill it, for as long as a record is in doubt
-OVERHEAD = 1000  # bytes that a record takes beside its payload, which it has twice: as bytes and decoded
+IN_DOUBT = 4  # factor on the limit of records while a record is in doubt
+OVERHEAD = 1000  # bytes of a record beside its payload, which is in memory twice: as bytes and decoded
 
 
 class PushLanes:
-    """Lanes that do not know of one another; all records of a device are in one."""
+    """Independent lanes; all records of a device are in the same lane."""
 
     def __init__(
         self, lanes: Sequence[PushLane], lane_of: Callable[[SinkRecord], int], most: int, most_bytes: int
     ) -> None:
-        """`lane_of` gives the number of a record's lane, the same for all records of a device. With `most` records it
-        is full; the runner bounds the memory of all to `most_bytes`.
+        """`lane_of` returns the number of a record's lane, the same for all records of a device. The buffer is full at
+        `most` records; the runner bounds its memory to `most_bytes`.
         """
         self._lanes, self._lane_of, self._most, self._most_bytes = lanes, lane_of, most, most_bytes
-        self._ends: dict[int, int] = {}  # partition -> the offset behind the last record that was added
+        self._ends: dict[int, int] = {}  # partition -> the offset after the last added record
         self._held = Held()
-        self._under_way = False  # a flush, or it was cancelled
+        self._under_way = False  # a flush is running, or was cancelled
         self._failure: SinkUnavailable | None = None
-        self._in_doubt = False  # the failure is over a record, it may be
-        self._kept_back = True  # a failure of this kind from the runner, the last time
+        self._in_doubt = False  # a record may have caused the failure
+        self._kept_back = True  # the last such failure was not raised
 
     @property
     def held(self) -> Held:
-        """What is not settled."""
+        """The records that are not settled."""
         if self._under_way:
             self._count()
         return self._held
 
     def busy(self) -> list[PushLane]:
-        """The lanes that have something to send."""
+        """The lanes with records."""
         return [lane for lane in self._lanes if len(lane)]
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records, in order by partition."""
+        """Add records, in order by partition."""
         if not records:
             return
         lanes, lane_of, ends, size = self._lanes, self._lane_of, self._ends, 0
@@ -59,16 +59,16 @@ class PushLanes:
 
     @property
     def failed(self) -> bool:
-        """Whether the flush is over, for all lanes: what is under way is waited for, and nothing more is sent."""
+        """Whether the flush has failed, for all lanes: requests in flight are awaited, and no more are sent."""
         return self._failure is not None
 
     def fail(self, failure: SinkUnavailable, *, in_doubt: bool = False) -> None:
-        """The receiver is away or, `in_doubt`, has failed over a record, which may be why."""
+        """The receiver is unavailable or, with `in_doubt`, has failed on a record that may be the cause."""
         if self._failure is None:
             self._failure, self._in_doubt = failure, in_doubt
 
     def finish(self) -> Flushed:
-        """What was settled since the last call. Raises SinkUnavailable, with the same, if the flush has failed."""
+        """What was settled since the last call. Raises SinkUnavailable, with that in `so_far`, if the flush failed."""
         done = self._done()
         self._under_way = False
         if self._failure is None or self._lets_others_in():
@@ -77,8 +77,8 @@ class PushLanes:
         raise self._failure
 
     def _lets_others_in(self) -> bool:
-        """Whether a failure is kept back, every other time, so that the runner goes on reading: all that is left is of
-        devices in doubt, and only what the receiver takes of others can tell whether it is away.
+        """Whether a failure is not raised, every other time, so that the runner continues reading: all records left are
+        of devices in doubt, and only other records can show whether the receiver is available.
         """
         held = self._held
         room = held.records < IN_DOUBT * self._most and held.bytes < self._most_bytes
@@ -100,7 +100,7 @@ class PushLanes:
         return Flushed(upto, refused)
 
     def drop(self, partitions: Collection[int]) -> None:
-        """Forget what is held of these partitions."""
+        """Drop the records of these partitions."""
         for lane in self._lanes:
             lane.drop(partitions)
         for partition in partitions:

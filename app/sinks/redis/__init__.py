@@ -1,1 +1,1 @@
-"""Readings -> Redis: the last one of each device, guarded against older ones, and by setting a stream of each user."""
+"""Readings -> Redis: the last value of each device, never replaced by an older one; by setting, a stream per user."""

@@ -1,4 +1,4 @@
-"""One Redis server: the scripts run, and its errors translated; a TLS context of our own instead of the library's."""
+"""One Redis server: scripts in, their results or translated errors out; with its own TLS context, not the library's."""
 
 import ssl
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from app.sinks.port import SinkMisconfigured, SinkUnavailable
 from app.sinks.redis.failures import is_cluster, unavailable, words
 from app.sinks.redis.scripts import LAST_VALUES
 
-_CHECKED = ("check:1", "check:2")  # keys that are only read; in a cluster they lie apart
+_CHECKED = ("check:1", "check:2")  # keys that are only read; of different slots in a cluster
 
 
 class TrustingConnection(SSLConnection):
-    """A connection with a TLS context that is given: the library's own trusts the system's CAs beside the one named."""
+    """A connection with a given TLS context: the library's context trusts the system's CAs beside the configured CA."""
 
     def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
         super().__init__(**options)
@@ -30,10 +30,10 @@ class TrustingConnection(SSLConnection):
 
 
 class RedisClient:
-    """Runs scripts on the server that the settings name."""
+    """Runs scripts on the configured server."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        """Raises SinkMisconfigured for settings that do not go together. Connects to nothing."""
+        """Raises SinkMisconfigured for settings that contradict each other. Connects to nothing."""
         if settings.redis_url is None:
             raise SinkMisconfigured("IOT_REDIS_URL is not set: give the URL of the server, redis://host:6379/0")
         self._settings = settings
@@ -43,12 +43,12 @@ class RedisClient:
 
     @property
     def where(self) -> str:
-        """The server, for people: no account."""
+        """The server for log messages, without account."""
         return str(self._address)
 
     async def check(self) -> None:
-        """Return when the server lets us run scripts on our keys. Raises SinkUnavailable, and SinkMisconfigured when
-        the server refuses the account, or is a cluster.
+        """Return when the account may run scripts on keys with the prefix. Raises SinkUnavailable, and
+        SinkMisconfigured when the server refuses the account, or is a cluster.
         """
         keys = [f"{self._settings.redis_prefix}{name}".encode() for name in _CHECKED]
         try:
@@ -66,12 +66,14 @@ class RedisClient:
             raise unavailable(error, self.where) from None
 
     async def run(self, script: str, keys: Sequence[bytes], arguments: Sequence[bytes]) -> dict[int, str]:
-        """Run one of scripts.py: {index in `keys` of scripts.py, from 0: why it is refused}. Raises SinkUnavailable."""
+        """Run a script of scripts.py. Returns {index of a value or stream, from 0: why it is refused}. Raises
+        SinkUnavailable.
+        """
         try:
             said = await self._evaluate(script, keys, arguments)
         except (RedisError, OSError, TimeoutError) as error:
             if isinstance(error, AuthenticationError):
-                await self.close()  # the next one reads the file of the password again
+                await self.close()  # the next call reads the file of the password again
             raise unavailable(error, self.where) from error
         return {number - 1: why.decode("utf-8", "replace") for number, why in zip(said[::2], said[1::2], strict=True)}
 
@@ -79,14 +81,16 @@ class RedisClient:
         digest = sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
         try:
             return await self._ask(b"EVALSHA", digest, len(keys), *keys, *arguments)
-        except NoScriptError:  # the server was started anew
+        except NoScriptError:  # the server was restarted
             return await self._ask(b"EVAL", script.encode(), len(keys), *keys, *arguments)
 
     async def _ask(self, *command: bytes | int) -> Any:
-        """One command and its answer. The library packs commands in Python, which is most of what a call would cost."""
+        """Send one command and return its answer. Packed by hiredis, as the library's packing in Python takes most of
+        the time of a call.
+        """
         connection = self._connection = self._connection or self._made()
         await connection.send_packed_command(pack_command(command))  # type: ignore[arg-type]  # of any length
-        return await connection.read_response()  # a cancelled one leaves no answer unread: it closes the connection
+        return await connection.read_response()  # a cancelled read closes the connection, so no answer stays unread
 
     def _made(self) -> Any:
         at, seconds = self._address, self._settings.redis_timeout
@@ -100,7 +104,7 @@ class RedisClient:
             "db": at.database,
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
-            "retry": Retry(NoBackoff(), 0),  # the runner tries again
+            "retry": Retry(NoBackoff(), 0),  # the runner retries
         }
         if at.host is None:
             return UnixDomainSocketConnection(path=at.socket, **options)
@@ -110,13 +114,13 @@ class RedisClient:
         return Connection(**options)
 
     async def close(self) -> None:
-        """Drop the connection; safe before the first call."""
+        """Close the connection; safe before the first call."""
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 await connection.disconnect(nowait=True)
             except (RedisError, OSError):
-                return  # it is gone
+                return  # already closed
 
 
 def _context(settings: RedisSettings, address: RedisAddress) -> ssl.SSLContext | None:

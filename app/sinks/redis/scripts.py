@@ -1,7 +1,7 @@
-"""The scripts that run within Redis: a value is compared and written in one step, so two processes do no harm.
+"""The scripts that run within Redis: a value is compared and written atomically, so two processes do no harm.
 
-Both return {index of what cannot be kept, why, ...}, counted from 1: a key of ours holds something of another type.
-Any other failure (no memory, a replica, no right) ends the script, which may be run again as a whole.
+Both return {index, why, ...}, counted from 1, of values and streams that are refused, as their key holds another type.
+Any other failure (no memory, a replica, no permission) ends the script, which may be run again as a whole.
 """
 
 _REFUSED = """
@@ -17,9 +17,9 @@ local function is_refused(failure, index)
 end
 """
 
-# KEYS: of the values; ARGV: seconds they are kept (0: for ever), milliseconds of a setback (0: never), the values.
-# Times have six digits behind the point or no point; text then compares as the time does. Of numbers beyond 2^53 Lua
-# knows the digits alone.
+# KEYS: of the values; ARGV: TTL in seconds (0: none), milliseconds of a setback (0: never), the values.
+# Times have six decimals or none; with six, text compares as the time does. Numbers beyond 2^53 are compared as text,
+# as Lua would round them.
 LAST_VALUES = (
     _REFUSED
     + """
@@ -64,10 +64,10 @@ return refused
 """
 )
 
-# KEYS: of each stream, and of its marks; ARGV: most entries, seconds they are kept (0: for ever), the partition, then
-# for each stream how many entries follow, and of each its offset, its arrival in milliseconds, its value.
-# The marks hold how far the partition is in the stream, "offset arrival". An offset that is there already came again;
-# unless it arrived after all that is there: then the topic was made anew, and counts from 0.
+# KEYS: of each stream, and of its marks; ARGV: most entries, TTL in seconds (0: none), the partition, then for each
+# stream the number of its entries, and for each entry its offset, its arrival in milliseconds, its value.
+# The marks hold the last "offset arrival" of each partition in the stream. An entry with an offset up to that is a
+# repeat, unless the entry arrived later than the mark: then the topic was recreated, and its offsets begin at 0.
 STREAMS = (
     _REFUSED
     + """

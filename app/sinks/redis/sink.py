@@ -1,7 +1,7 @@
 """The sink `redis`: records in; out, the last value of each device and, by setting, a stream of each user.
 
-What is written again does no harm: a value gives way to none that is older, and a stream knows how far each partition
-is in it.
+Writes are idempotent: a value is not replaced by an older value, and the marks of a stream hold the last offset of each
+partition.
 """
 
 import time
@@ -18,17 +18,17 @@ from app.sinks.redis.scripts import LAST_VALUES, STREAMS
 from app.sinks.redis.values import newest, value_maker
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
-CALL_MAX = 4 << 20  # bytes of payloads in a call, unless one alone is longer
+CALL_MAX = 4 << 20  # bytes of payloads in a call, unless a single payload is longer
 
 
 class RedisSink:
-    """Holds records and writes them in calls of `redis_batch` records at most."""
+    """Buffers records and writes them in calls of at most `redis_batch` records."""
 
     kind = "redis"
-    linger = 0.0  # whoever looks at a last value wants it now
+    linger = 0.0  # readers of last values need them at once
 
     def __init__(self, name: str, settings: Settings) -> None:
-        """Raises SinkMisconfigured for settings that do not go together."""
+        """Raises SinkMisconfigured for settings that contradict each other."""
         if set(settings.sink_kinds) != {Kind.TELEMETRY}:
             raise SinkMisconfigured("IOT_SINK_KINDS: the sink redis takes telemetry alone")
         self.name = name
@@ -43,18 +43,18 @@ class RedisSink:
         self._progress = FlushProgress()
 
     async def open(self) -> None:
-        """Ask the server whether we may run scripts. Raises SinkUnavailable and SinkMisconfigured."""
+        """Check that the account may run scripts. Raises SinkUnavailable and SinkMisconfigured."""
         await self._client.check()
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """Nothing: the group's commits say where reading goes on."""
+        """Nothing: reading resumes at the committed offsets."""
         return {}
 
     async def begin_anew(self, partitions: Collection[int]) -> None:
-        """Nothing: a stream tells what comes again by when it arrived."""
+        """Nothing: streams detect repeats by their time of arrival."""
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records, each with a reading."""
+        """Buffer records, each with a reading."""
         if records and self._oldest is None:
             self._oldest = time.monotonic()
         self._records += records
@@ -62,16 +62,16 @@ class RedisSink:
 
     @property
     def held(self) -> Held:
-        """The records in memory."""
+        """The buffered records."""
         return Held(len(self._records), self._bytes, self._oldest)
 
     @property
     def due(self) -> bool:
-        """Whether there are records for a full call."""
+        """Whether the records fill a call."""
         return len(self._records) >= self._most
 
     async def flush(self) -> Flushed:
-        """Write all records. Raises SinkUnavailable, with what was written before."""
+        """Write all records. Raises SinkUnavailable, with the records written before in `so_far`."""
         try:
             while self._records:
                 await self._write_some(self._records[: self._count()])
@@ -107,7 +107,7 @@ class RedisSink:
     async def _write_last(
         self, chosen: Mapping[str, int], values: Sequence[bytes], records: Sequence[SinkRecord]
     ) -> dict[int, str]:
-        """`values` are those of `chosen`. {index in `records`: why it is refused}."""
+        """Write `values`, which belong to `chosen`. Returns {index in `records`: why the record is refused}."""
         keys = [self._last_key(key) for key in chosen]
         refused = await self._client.run(LAST_VALUES, keys, [b"%d" % self._ttl, b"%d" % self._setback_ms, *values])
         if not refused:
@@ -117,7 +117,7 @@ class RedisSink:
         return {number: by_device[one.key] for number, one in enumerate(records) if one.key in by_device}
 
     async def _write_streams(self, records: Sequence[SinkRecord], values: Sequence[bytes]) -> dict[int, str]:
-        """The same, of the streams; `values` of all records, a call for each partition."""
+        """The same for the streams, with `values` of all records, in one call per partition."""
         refused: dict[int, str] = {}
         parts: dict[int, dict[str, list[int]]] = {}
         for number, record in enumerate(records):
@@ -143,18 +143,18 @@ class RedisSink:
         return f"{self._prefix}stream:{owner}".encode()
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Drop what is held of these partitions."""
+        """Drop the buffered records of these partitions."""
         self._records = [record for record in self._records if record.partition not in partitions]
         self._bytes = memory(self._records)
         self._oldest = self._oldest if self._records else None
         self._progress.drop(partitions)
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         await self._client.close()
 
     def shown(self, records: Sequence[SinkRecord]) -> list[str]:
-        """The commands that records come to."""
+        """The commands of the records."""
         lines = []
         for record in records:
             value = self._value(record).decode()
@@ -166,6 +166,6 @@ class RedisSink:
 
 
 def _owner(record: SinkRecord) -> str:
-    """Whose stream it is: the user, or `iot/` and the node."""
+    """The owner of the stream: the user, or `iot/` and the node."""
     way = IOT if record.key.startswith(f"{IOT}/{record.user_id}/") else ""
     return owner_of(record.user_id, way)

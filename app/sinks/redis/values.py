@@ -1,9 +1,9 @@
-"""A record with a reading -> what Redis keeps of it, as JSON; and which of two such values stays.
+"""A record with a reading -> its value in Redis, as JSON; and which of two such values is kept.
 
     {"time":"2026-11-30T10:00:00.123456Z","ingest_ms":1796032800130,"sequence_id":7,"user_id":"alice",
      "device_id":"truck-1","temperature":21.5,"battery":80,"extra_data":{"humidity":41.2}}
 
-The columns are those of raw_telemetry. The first three stand first: the script that guards a value reads them.
+The columns are those of raw_telemetry. `time`, `ingest_ms` and `sequence_id` come first: LAST_VALUES parses them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from app.sinks.record import SinkRecord
 
 
 class LastValue(Struct, gc=False):
-    """What every value begins with; the columns of a schema and `extra_data` come behind."""
+    """The first fields of every value; the columns of a schema and `extra_data` follow."""
 
     time: datetime
     ingest_ms: int
@@ -28,7 +28,7 @@ class LastValue(Struct, gc=False):
 
 
 def value_maker(schema: Schema) -> Callable[[SinkRecord], bytes]:
-    """A function from a record, whose `reading` is not None, to its JSON. Decimals are numbers, with all digits."""
+    """A function from a record, whose `reading` is not None, to its JSON. Decimals become numbers with all digits."""
     names = [column.name for column in schema.columns]
     fields: list[Any] = [*((name, Any) for name in names), ("extra_data", Any)]
     made: Any = defstruct("Value", fields, bases=(LastValue,), gc=False)
@@ -44,7 +44,7 @@ def value_maker(schema: Schema) -> Callable[[SinkRecord], bytes]:
 
 
 def newest(records: Sequence[SinkRecord], setback_ms: float) -> dict[str, int]:
-    """Of each device the record that its last value is made of: {key: index}."""
+    """The record with the last value of each device: {key: index}."""
     found: dict[str, int] = {}
     for index, record in enumerate(records):
         known = found.get(record.key)
@@ -54,8 +54,8 @@ def newest(records: Sequence[SinkRecord], setback_ms: float) -> dict[str, int]:
 
 
 def replaces(record: SinkRecord, known: SinkRecord, setback_ms: float) -> bool:
-    """Whether a record takes the place of one of the same device: its reading is not older, or the device has sent
-    nothing but older ones for `setback_ms` (0: never), as one does whose clock was set back. scripts.py has the same.
+    """Whether a record replaces a record of the same device: its reading is not older, or the device has sent only
+    older readings for `setback_ms` (0: never), as after its clock was set back. LAST_VALUES applies the same rule.
     """
     new, old = record.reading, known.reading
     if new.time > old.time:

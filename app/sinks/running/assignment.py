@@ -1,11 +1,11 @@
-"""Where each partition goes on after a rebalance: what the group, the destination and this process know in, seeks out.
+"""Where each partition resumes after a rebalance: offsets of the group, the destination and this process in, seeks out.
 
-What is held of a partition that stays ours is kept when nobody else has moved it meanwhile. All others go on where the
-group has committed, which is after the last flush whose dead letters are sent. A destination that keeps offsets itself
-(files named after them) may be ahead of that, and leaves out what it has.
+Buffered records of a partition that this process keeps stay buffered if no other process has committed meanwhile. All
+other partitions resume at the committed offset, which is after the last flush whose dead letters are sent. A
+destination that stores offsets itself (in names of files) may be ahead, and leaves out the records that it has.
 
-    of another topic, or the log has lost its end    from the log's start: whatever is known is of other records
-    nothing committed                                 where a new sink begins; not after what the destination has
+    another topic, or a truncated log    at the log's start: all known offsets belong to other records
+    no committed offset                  where a new sink begins, but not after the destination's offset
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -35,12 +35,12 @@ class Assignment:
     ) -> None:
         self._sink, self._consumer, self._progress = sink, consumer, progress
         self._books, self._closing = books, closing
-        self._identity = ""  # of the topic that is read
-        self._anew: set[int] = set()  # their logs count from the beginning again
-        self.flush_first = False  # what is held is of a log before: it is flushed before anything is settled
+        self._identity = ""  # of the topic being read
+        self._anew: set[int] = set()  # partitions whose logs are read from their start
+        self.flush_first = False  # buffered records are of an earlier log: flush them before `settle`
 
     async def begin(self) -> None:
-        """Let go of partitions that others have now, and begin with those that are new, so that their lag is known.
+        """Drop partitions that are no longer assigned, and add newly assigned partitions, so that their lag is known.
 
         Raises KAFKA_ERRORS.
         """
@@ -56,15 +56,15 @@ class Assignment:
             self._progress.begin(number, at, places.committed.get(number))
 
     def begin_anew(self, partitions: Collection[int]) -> None:
-        """The logs of these partitions have gone back: nothing more is read or committed of them before `settle`."""
+        """The logs of these partitions were reset: nothing is read or committed there before the next `settle`."""
         self._anew |= set(partitions)
         self.flush_first = True
         self._progress.forget(partitions)
         self._consumer.unsettle()
 
     async def settle(self, topic: str, make: "Make[Mapping[int, int]]") -> None:
-        """Find out where each partition of `topic` goes on, and read on from there; nothing is settled when a rebalance
-        comes in between. Raises KAFKA_ERRORS, and SinkUnavailable and TransientError as `make` does.
+        """Determine where each partition of `topic` resumes, and seek there; does nothing if a rebalance happens
+        meanwhile. Raises KAFKA_ERRORS, and SinkUnavailable and TransientError as `make` does.
         """
         epoch, assigned = self._consumer.epoch, self._consumer.assigned
         kept = {number for number, one in self._progress.partitions.items() if one.settled}
@@ -72,13 +72,13 @@ class Assignment:
             self.begin_anew(kept)
             return
         marks = await make("resume", lambda: self._sink.resume(topic, assigned))
-        places = await self._consumer.positions(assigned)  # later than the marks: a log that is whole ends behind them
+        places = await self._consumer.positions(assigned)  # after the marks: an earlier end is a truncation
         if epoch != self._consumer.epoch or (kept and places.identity != self._identity):
             return
         lost = {number for number, mark in marks.items() if mark > places.ends.get(number, mark)} - kept
         lost |= self._anew & assigned
         if lost:
-            self._anew |= lost  # also when a rebalance comes now
+            self._anew |= lost  # before any rebalance during the next call
             await make("resume", lambda: self._begun(lost))
             if epoch != self._consumer.epoch:
                 return
@@ -98,7 +98,9 @@ class Assignment:
     async def _places(
         self, assigned: Collection[int], kept: set[int], anew: set[int], marks: Mapping[int, int], places: LogPlaces
     ) -> Mapping[int, int]:
-        """{partition: offset that is read next}; partitions that others have moved, and new ones, are begun with."""
+        """{partition: next offset to read}; restarts the progress of new partitions, and of partitions that another
+        process has committed.
+        """
         seeks, moved = dict[int, int](), dict[int, int]()
         for number in places.starts.keys() & assigned:
             committed, begins = places.committed.get(number), places.begins[number]
@@ -109,7 +111,7 @@ class Assignment:
                     known.committed = committed
                     seeks[number] = known.read_to
                     continue
-                begins = min(begins, known.position)  # with what was new when it came, not when it could begin
+                begins = min(begins, known.position)  # `latest` means the end at the time of the assignment, not now
             if number in anew:
                 at = places.starts[number]
             else:
@@ -118,7 +120,7 @@ class Assignment:
         if places.at_ends and (
             new := {number: moved[number] for number in moved.keys() - places.committed.keys() - anew}
         ):
-            await self._consumer.commit(new)  # a process that ends before its first commit must not begin later
+            await self._consumer.commit(new)  # a restart before the first commit must not skip records
         if moved:
             await self._drop(set(moved))
             for number, at in moved.items():
@@ -134,7 +136,7 @@ class Assignment:
         tell_missed(self._sink.name, {number: places.committed[number] for number in begun}, places.starts)
 
     async def _drop(self, partitions: set[int]) -> None:
-        """Others have read on there, or will."""
+        """Drop the buffered records of these partitions, which another process reads."""
         self._closing.drop(partitions)
         before = self._sink.held.records
         await self._sink.revoked(partitions)

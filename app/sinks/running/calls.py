@@ -1,6 +1,6 @@
-"""Calls of a sink, one at a time: in, what is to be called; out, its answer, or how long the destination is left alone.
+"""Calls of a sink, one at a time: a call in; out, its result, or the time to wait before the next try.
 
-A rebalance and a stop give a call that is under way a few seconds, and then cancel it.
+A rebalance and a stop give a running call a few seconds, and then cancel it.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 class StopBudget:
-    """The time that is left once a sink is to stop, for all that it still does together."""
+    """The time that a sink has left to stop, for all its remaining steps together."""
 
     def __init__(self, stop: asyncio.Event, seconds: float) -> None:
         self._stop, self._seconds = stop, seconds
         self._until: float | None = None
 
     def left(self) -> float:
-        """Seconds; all of them before the stop, and at least a few milliseconds after it."""
+        """Seconds; the whole budget before the stop, and never less than 0.05."""
         if not self._stop.is_set():
             return self._seconds
         if self._until is None:
@@ -43,17 +43,17 @@ class SinkCalls:
     """The calls of one sink."""
 
     def __init__(self, sink: str, circuit: SinkCircuit, books: SinkBooks, stop: Interrupt, budget: StopBudget) -> None:
-        """Once stopped, calls have the `budget` but for CLOSE_SECONDS."""
+        """Once stopped, calls have the `budget` less CLOSE_SECONDS."""
         self._sink, self._circuit, self._books = sink, circuit, books
         self._stop, self._budget = stop, budget
         self._current: asyncio.Future[Any] | None = None
-        self.wait = 0.0  # seconds to leave the destination alone, after a failure
+        self.wait = 0.0  # seconds to wait after a failure
 
     async def make(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what `call` returns; `step` names it in the log and in iot_sink_failures_total.
+        """Return the result of `call`; `step` is its name in the log and in iot_sink_failures_total.
 
-        Raises SinkUnavailable as it does: then `wait` says when it may be called again; and TransientError when it was
-        cancelled by a rebalance or a stop.
+        Raises SinkUnavailable as `call` does, and sets `wait`; raises TransientError when a rebalance or a stop has
+        cancelled the call.
         """
         self._circuit.trying()
         self._current = asyncio.ensure_future(call())
@@ -70,7 +70,7 @@ class SinkCalls:
                 self._current.cancel()
                 await asyncio.wait({self._current})
                 raise
-            raise TransientError(f"{step} was interrupted: what it wrote is not known, and comes again") from None
+            raise TransientError(f"{step} was interrupted: the outcome is unknown, the call is retried") from None
         finally:
             self._current = None
         self.wait = 0.0
@@ -79,7 +79,7 @@ class SinkCalls:
         return found
 
     async def finish(self, seconds: float) -> None:
-        """Return once no call is under way; it is cancelled after so many seconds."""
+        """Return once no call is running; a running call is cancelled after `seconds`."""
         current = self._current
         if current is not None and not current.done():
             await asyncio.wait({current}, timeout=seconds)

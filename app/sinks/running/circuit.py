@@ -1,4 +1,4 @@
-"""Whether a destination is there: in, how each call went; out, how long to wait before the next one."""
+"""A circuit breaker for a destination: the outcome of each call in; the wait before the next call out."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ FIRST_SECONDS = 0.1
 
 
 class CircuitState(StrEnum):
-    """closed: calls go through; open: the destination is away; half_open: one call tries whether it is back."""
+    """closed: calls are made; open: the destination is unavailable; half_open: one call tests the destination."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -19,15 +19,15 @@ SHOWN = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPE
 
 
 class SinkCircuit:
-    """The circuit of one sink, which makes one call at a time: so it opens after some failures in a row, and each try
-    thereafter is the one that finds out.
+    """The circuit of one sink. A sink makes one call at a time, so each call after the circuit has opened is a test of
+    the destination.
     """
 
     def __init__(self, failures: int, longest: float) -> None:
-        """Opens after `failures` in a row; waits `longest` seconds at most."""
+        """The circuit opens after `failures` consecutive failures; waits are at most `longest` seconds."""
         self._limit, self._longest = failures, longest
         self.state = CircuitState.CLOSED
-        self.failures = 0  # in a row
+        self.failures = 0  # consecutive
 
     @property
     def shown(self) -> float:
@@ -40,15 +40,15 @@ class SinkCircuit:
             self.state = CircuitState.HALF_OPEN
 
     def succeeded(self) -> bool:
-        """The call went through; whether the circuit was not closed before."""
+        """The call succeeded; returns whether the circuit was open before."""
         was_away, self.failures = self.state is not CircuitState.CLOSED, 0
         self.state = CircuitState.CLOSED
         return was_away
 
     def failed(self, retry_after: float = 0.0) -> float:
-        """The call failed, and the destination wants to be left alone for `retry_after` seconds: how long to wait.
+        """The call failed; returns the seconds to wait, at least `retry_after`, as the destination asked.
 
-        What a destination asks for counts up to ten times the longest wait: its clock may be wrong.
+        `retry_after` is capped at ten times the longest wait: the destination's clock may be wrong.
         """
         self.failures += 1
         if self.state is not CircuitState.CLOSED or self.failures >= self._limit:

@@ -1,4 +1,4 @@
-"""The end of a flush: in, how far it came; out, dead letters, series noted, offsets committed, in this order."""
+"""The end of a flush: its result in; out, dead letters sent, new series logged, offsets committed, in this order."""
 
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -21,7 +21,7 @@ NoteSeries = Callable[[list[SeriesId]], Awaitable[None]]
 
 
 class SinkClosing:
-    """Closes the flushes of one sink."""
+    """Completes the flushes of one sink."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class SinkClosing:
     ) -> None:
         self._sink, self._consumer, self._progress, self._books = sink, consumer, progress, books
         self._letters, self._every = letters, settings.kafka_commit_interval
-        self._open: list[Flushed] = []  # their dead letters are not sent
+        self._open: list[Flushed] = []  # flushes whose dead letters are not sent
         self._committed_at = 0.0
         self._series: tuple[SeriesLimit, NoteSeries] | None = None
 
     def note_series(self, limit: SeriesLimit, note: NoteSeries) -> None:
-        """From now on let `note` have the new series of `limit` before each commit."""
+        """From now on call `note` with the new series of `limit` before each commit."""
         self._series = limit, note
 
     @property
@@ -49,15 +49,15 @@ class SinkClosing:
 
     @property
     def is_time(self) -> bool:
-        """Whether the last commit is as long ago as the settings say."""
+        """Whether the commit interval has passed."""
         return time.monotonic() - self._committed_at >= self._every
 
     def add(self, found: Flushed, seconds: float) -> None:
-        """A flush took so long and came so far. Raises BooksError when the sink let go of other records."""
+        """Add the result and duration of a flush. Raises BooksError when the sink has dropped other records."""
         refused = len(found.refused)
         done = self._books.balance(self._sink.held.records)
         if done < refused:
-            raise BooksError(f"{self._sink.name}: it let go of {done} records, and says that {refused} are refused")
+            raise BooksError(f"{self._sink.name}: the sink completed {done} records, and reports {refused} as refused")
         if done > refused:
             self._books.flushed(done - refused, seconds)
         self._books.count("refused", refused)
@@ -65,29 +65,30 @@ class SinkClosing:
         self._open.append(found)
 
     def reached(self, partition: int) -> int:
-        """The offset up to which flushes came whose dead letters are not sent yet; -1: there are none."""
+        """The offset that flushes without sent dead letters have reached; -1: there is no such flush."""
         return max((one.upto.get(partition, -1) for one in self._open), default=-1)
 
     def drop(self, partitions: Collection[int]) -> None:
-        """Leave out what flushes came to in these partitions, and its dead letters: all of it is read again."""
+        """Remove the results and dead letters of these partitions: their records are read again."""
         for at, one in enumerate(self._open):
             upto = {number: offset for number, offset in one.upto.items() if number not in partitions}
             refused = [letter for letter in one.refused if letter[0].partition not in partitions]
             self._open[at] = Flushed(upto, refused)
 
     async def dead_letter(self) -> None:
-        """Send the dead letters of the flushes so far; then what they came to may be committed.
+        """Send the dead letters of the flushes so far; then the results of these flushes may be committed.
 
-        Raises TransientError when stopped first, DeadLetterLimitError when there are too many.
+        Raises TransientError when stopped first, DeadLetterLimitError when there are too many dead letters.
         """
         while self._open:
             await self._letters.send(self._open[0].refused, self._consumer.epoch)
             self._progress.flushed(self._open.pop(0))
 
     async def commit(self, ours: bool = False) -> None:
-        """Commit what is done; one that fails costs repeats. `ours`: though a rebalance takes the partitions now.
+        """Commit the progress; after a failed commit records are read again. `ours`: commit although a rebalance
+        revokes the partitions now.
 
-        Raises TransientError when stopped before the series are noted: then nothing is committed.
+        Raises TransientError when stopped before the series are logged: then nothing is committed.
         """
         self._committed_at = time.monotonic()
         offsets = self._progress.to_commit() if ours or self._consumer.settled else {}

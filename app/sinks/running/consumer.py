@@ -1,8 +1,8 @@
-"""The consumer group of a sink: in, the input topic; out, records by partition, commits, and what a rebalance changed.
+"""The consumer group of a sink: the input topic in; records by partition, commits and rebalances out.
 
-A rebalance takes two steps. When partitions are given up, aiokafka waits for `giving_up`, in which the runner ends what
-is under way. When it is over the runner finds out where each partition goes on, and says `settle`. In between `settled`
-is false: nothing is read, and nothing is written.
+A rebalance takes two steps. When partitions are revoked, aiokafka awaits `giving_up`, in which the runner ends the
+running flush. After the rebalance the runner determines where each partition resumes, and calls `settle`. In between
+`settled` is false: nothing is read or written.
 """
 
 import asyncio
@@ -26,35 +26,35 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-FETCH_BYTES = 1 << 20  # of each partition, compressed: so much waits in memory while nothing is taken
-METADATA_MS = 10_000  # a topic created after the start is found this soon
+FETCH_BYTES = 1 << 20  # prefetched of each partition, compressed
+METADATA_MS = 10_000  # time until a topic created after the start is found
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
-LOST_END = "the log has lost its end, or was made anew"
-MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the destination is waited out between two polls
+LOST_END = "the log was truncated or recreated"
+MAX_POLL_MS = 24 * 3600 * 1000  # between two polls there may be a whole outage of the destination
 
 
 class LogPlaces(NamedTuple):
-    """Where the logs of partitions are, and what the group has committed of them."""
+    """The start, the end and the committed offset of partitions."""
 
-    identity: str = ""  # of their topic
+    identity: str = ""  # id of the topic
     starts: Mapping[int, int] = {}
-    ends: Mapping[int, int] = {}  # with what open transactions have written
-    begins: Mapping[int, int] = {}  # where a sink begins that has committed nothing
+    ends: Mapping[int, int] = {}  # including open transactions
+    begins: Mapping[int, int] = {}  # first offset of a sink without a commit
     committed: Mapping[int, int] = {}
-    of_other_logs: Mapping[int, str] = {}  # what is committed is of a log before: why
+    of_other_logs: Mapping[int, str] = {}  # partitions whose commit is of an earlier log, and why
     at_ends: bool = False  # `begins` are the ends of the logs
 
 
-GivingUp = Callable[[bool], Awaitable[None]]  # returns once nothing is under way; told whether we were settled
+GivingUp = Callable[[bool], Awaitable[None]]  # whether settled before -> once no call is running
 
 
 async def _nothing_under_way(were_settled: bool) -> None:
-    """Before there is a runner."""
+    """The default before a runner is set."""
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """What aiokafka calls at a rebalance."""
+    """Callbacks of aiokafka at a rebalance."""
 
     def __init__(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
         self._revoked, self._assigned = revoked, assigned
@@ -70,7 +70,7 @@ class SinkConsumer:
     """One member of the group `iot-<app>-sink-<name>`."""
 
     def __init__(self, settings: Settings, name: str, stop: asyncio.Event) -> None:
-        """`stop` ends the waits of `lease`. Raises ValueError when TLS files of Kafka cannot be used."""
+        """`stop` ends the waits of `lease`. Raises ValueError for invalid TLS files of Kafka."""
         self._settings, self._access = settings, access(settings)
         self.giving_up: GivingUp = _nothing_under_way
         self._topic, self.group = settings.kafka_topic, f"{settings.group_id}-sink-{name}"
@@ -78,52 +78,52 @@ class SinkConsumer:
         self._consumer: Any = None
         self._ids, self._identity = TopicIds(self._access), ""
         self.lease = SessionLease(settings.kafka_session_timeout, stop)
-        self.epoch = 0  # counts what changes whose the partitions are
-        self._settled: int | None = None  # the epoch in which it was found out where they go on
+        self.epoch = 0  # counts changes of the assignment
+        self._settled: int | None = None  # the epoch of the last `settle`
         self._joined = False
 
     @property
     def joined(self) -> bool:
-        """Whether the group has given us our partitions, and takes none away now."""
+        """Whether this member has its partitions, and no rebalance is in progress."""
         return self._joined
 
     @property
     def answers(self) -> bool:
-        """Whether the group is joined, and Kafka has said so within the time of a session."""
+        """Whether this member is in the group, and Kafka has confirmed it within the session timeout."""
         return self._joined and self.lease.valid()
 
     @property
     def settled(self) -> bool:
-        """Whether the partitions are ours, and it is known where they go on."""
+        """Whether this member has its partitions, and has sought to where they resume."""
         return self._joined and self._settled == self.epoch
 
     async def connect(self) -> None:
-        """Be a member of the group, or become one, which takes a while. Raises KAFKA_ERRORS."""
+        """Begin to join the group, unless connected. Raises KAFKA_ERRORS."""
         if self._consumer is None:
             self._consumer = await self._subscribe()
 
     @property
     def assigned(self) -> frozenset[int]:
-        """The partitions that are ours."""
+        """The assigned partitions."""
         return frozenset(tp.partition for tp in self._consumer.assignment()) if self._consumer else frozenset()
 
     async def ends(self) -> Mapping[int, int]:
-        """Where the logs of our partitions end now. Raises KAFKA_ERRORS."""
+        """The current ends of the logs of the assigned partitions. Raises KAFKA_ERRORS."""
         consumer = self._consumer
         tps = list(consumer.assignment()) if consumer else []
         found = await consumer.end_offsets(tps) if tps else {}
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def starts(self) -> Mapping[int, int]:
-        """Where they begin now. Raises KAFKA_ERRORS."""
+        """The current starts of these logs. Raises KAFKA_ERRORS."""
         consumer = self._consumer
         tps = list(consumer.assignment()) if consumer else []
         found = await consumer.beginning_offsets(tps) if tps else {}
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
-        """Up to `most` records by partition, in offset order; none after `seconds` of silence, and of a rebalance
-        meanwhile. Raises KAFKA_ERRORS: a consumer that fails is replaced by the next `connect`.
+        """Up to `most` records by partition, in offset order; empty after `seconds` without records, and after a
+        rebalance meanwhile. Raises KAFKA_ERRORS: the next `connect` replaces a failed consumer.
         """
         epoch = self.epoch
         try:
@@ -134,31 +134,31 @@ class SinkConsumer:
         return {tp.partition: records for tp, records in taken.items()} if epoch == self.epoch else {}
 
     async def identity(self) -> str:
-        """Which topic the name means now. Raises KAFKA_ERRORS, UnknownTopicOrPartitionError when there is none."""
+        """The id of the topic. Raises KAFKA_ERRORS, UnknownTopicOrPartitionError when there is no such topic."""
         topic = (await self._ids.ask([self._topic])).get(self._topic)
-        if topic is None:  # as a broker says, too, that has just started
+        if topic is None:  # a broker that has just started answers this too
             raise UnknownTopicOrPartitionError(self._topic)
         return topic.identity
 
     async def notice_topic(self) -> None:
-        """Be unsettled when the name means another topic by now: one that has more than was read of the one before is
-        read on as if nothing had been. Raises KAFKA_ERRORS.
+        """Unsettle if the topic was recreated: when the new topic has more records than were read of the old one, Kafka
+        reports no error. Raises KAFKA_ERRORS.
         """
         epoch = self.epoch
         if self.settled and await self.identity() != self._identity and epoch == self.epoch:
             self.unsettle()
 
     async def positions(self, partitions: Collection[int]) -> LogPlaces:
-        """Where each of these partitions may go on. Raises KAFKA_ERRORS.
+        """Where each of these partitions may resume. Raises KAFKA_ERRORS.
 
-        A commit says of which topic it is: one of a topic that was deleted and made anew is none, and neither is one
-        behind the end of a log that lost its end. Such a log is read from its start, also by a sink that began with
-        what was new.
+        The metadata of a commit has the id of its topic: a commit of a deleted and recreated topic is ignored, and so
+        is a commit beyond the end of a truncated log. Such a log is read from its start, also with IOT_SINK_START
+        `latest`.
         """
         consumer, tps = self._consumer, [TopicPartition(self._topic, number) for number in partitions]
         if consumer is None or not tps:
             return LogPlaces()
-        async with asyncio.timeout(ASK_SECONDS):  # aiokafka would ask for as long as it takes
+        async with asyncio.timeout(ASK_SECONDS):  # aiokafka has no timeout here
             self._identity = await self.identity()
             found = await coordinated(lambda: committed_offsets(consumer, tps))
             ends = {tp.partition: end for tp, end in (await log_ends(consumer, tps)).items()}  # later than the commits
@@ -167,7 +167,7 @@ class SinkConsumer:
         for tp, at in found.items():
             if at.offset < 0:
                 continue
-            if at.metadata not in (None, "", self._identity):  # "": a commit by hand
+            if at.metadata not in (None, "", self._identity):  # "": a manual commit
                 of_other_logs[tp.partition] = Verdict.OTHER.value
             elif at.offset > ends[tp.partition]:
                 of_other_logs[tp.partition] = LOST_END
@@ -177,23 +177,23 @@ class SinkConsumer:
         return LogPlaces(self._identity, starts, ends, ends if latest else starts, committed, of_other_logs, latest)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
-        """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""
+        """Resume at these offsets. Raises aiokafka's IllegalStateError, a KafkaError, for an unassigned partition."""
         for number, offset in offsets.items():
             self._consumer.seek(TopicPartition(self._topic, number), offset)
 
     def settle(self, epoch: int, offsets: Mapping[int, int]) -> None:
-        """Read on from there, and be settled, unless the partitions changed since `epoch`: then nothing is done."""
+        """Seek to these offsets and be settled; does nothing if the assignment has changed since `epoch`."""
         if epoch == self.epoch and self._consumer is not None:
             self.seek(offsets)
             self._settled = epoch
 
     def unsettle(self) -> None:
-        """Where the partitions go on has to be found out anew."""
+        """Require a new `settle` before anything is read."""
         self.epoch += 1
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit. Raises KAFKA_ERRORS, also when the group has given the partitions to others, and when Kafka does not
-        answer within COMMIT_SECONDS, for which aiokafka would wait.
+        """Commit offsets. Raises KAFKA_ERRORS, also when the partitions are no longer assigned to this member, and when
+        Kafka does not answer within COMMIT_SECONDS, as aiokafka has no timeout.
         """
         if self._consumer is None or not offsets:
             return
@@ -228,7 +228,7 @@ class SinkConsumer:
             fetch_max_wait_ms=FETCH_WAIT_MS,
             metadata_max_age_ms=METADATA_MS,
             max_poll_interval_ms=MAX_POLL_MS,
-            # Whoever keeps a partition keeps what is held of it. The class remembers the assignment of its group.
+            # A member that keeps a partition keeps its buffer. The class attributes store the assignment of one group.
             partition_assignment_strategy=(type("Sticky", (StickyPartitionAssignor,), {}),),
         )
         try:

@@ -1,4 +1,4 @@
-"""What a sink is given: records of a partition in; out, those that pass filters and limits, decoded, in its hands."""
+"""Hands records to a sink: records of a partition in; the decoded records that pass filters and limits out."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from app.sinks.running.progress import Progress
 
 
 def series_bounds(settings: Settings) -> SeriesBounds | None:
-    """The limits of the settings; None when there are none."""
+    """The limits of the settings; None without limits."""
     of_sink, of_tenant = settings.sink_cardinality_max, settings.sink_cardinality_tenant_max
     if not of_sink and not of_tenant:
         return None
@@ -31,7 +31,7 @@ class SinkIntake:
         self.series = SeriesLimit(sink.name, bounds, schema, time.monotonic) if bounds else None
 
     def take(self, partition: int, records: Sequence[Any]) -> None:
-        """Take records of a partition that follow those before; at least one. Never raises for any record."""
+        """Take the next records of a partition, at least one. Never raises for any record."""
         self._books.read(len(records))
         given = self._decoder.decode(partition, records)
         self._books.decoded(self._decoder)

@@ -1,4 +1,4 @@
-"""What Kafka has lost: in, where logs begin, and which are others than before; out, the log and metrics, said once."""
+"""Records that Kafka has lost: starts of logs, and reset logs, in; log events and metrics, once each, out."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ log = structlog.get_logger()
 
 
 def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
-    """These partitions are read from their start, {partition: why}."""
+    """Report partitions that are read from their start, {partition: why}."""
     for cause in sorted(set(causes.values())):
         numbers = sorted(number for number, one in causes.items() if one == cause)
         metrics.LOGS_ANEW.labels(sink).inc(len(numbers))
@@ -19,14 +19,14 @@ def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
             sink=sink,
             partitions=numbers,
             cause=cause,
-            next="read from its start: what the destination has comes again, or is left out where it can tell",
+            next="read from the start: the destination gets repeats, or leaves them out if it can detect them",
             cure="what Kafka lost before it was read is gone: have it sent again; keep Kafka from losing more "
             "(unclean.leader.election.enable=false, min.insync.replicas)",
         )
 
 
 def tell_missed(sink: str, expected: Mapping[int, int], starts: Mapping[int, int]) -> None:
-    """Retention has removed what comes from `expected` on up to where a log starts, where it starts later."""
+    """Report records that retention has removed, from the offset in `expected` up to a later start of the log."""
     for number, offset in expected.items():
         if (missing := starts[number] - offset) > 0:
             metrics.MISSED.labels(sink).inc(missing)

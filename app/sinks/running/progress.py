@@ -1,4 +1,4 @@
-"""How far each partition came: in, what was read, handed to the sink and written; out, what may be committed."""
+"""The progress of each partition: records read, given to the sink and written in; offsets to commit out."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,28 +10,28 @@ from app.sinks.port import Flushed
 
 
 class ReadChunk(NamedTuple):
-    """Records that came in within the same second, and of which the sink was given some."""
+    """Records that arrived within the same second, and of which the sink was given some."""
 
-    last: int  # the last offset that it was given
-    since: int  # when the first of them came in, milliseconds since 1970
+    last: int  # the last offset that the sink was given
+    since: int  # arrival of the first record, milliseconds since 1970
 
 
 class PartitionProgress(Struct, eq=False):
-    """One partition that is ours."""
+    """The progress of one assigned partition."""
 
-    read_to: int  # the offset that is read next
-    position: int  # every record before it is done: what may be committed
-    committed: int | None  # what the group has committed, as far as this process knows
-    open: deque[ReadChunk]  # the sink has them, or some of them
-    settled: bool  # reading has begun there
+    read_to: int  # the next offset to read
+    position: int  # every record before this offset is completed: the offset to commit
+    committed: int | None  # the group's committed offset, as far as this process knows
+    open: deque[ReadChunk]  # chunks that the sink has not completed
+    settled: bool  # whether the partition is being read
 
     def lag(self, end: int | None) -> int:
-        """Records that are not done, of a log that ends at `end`; 0 when nobody knows its end."""
+        """Records of a log ending at `end` that are not completed; 0 when the end is unknown."""
         return max(0, end - self.position) if end is not None else 0
 
 
 class Progress:
-    """The partitions that are ours, each with how far it came."""
+    """The progress of the assigned partitions."""
 
     def __init__(self) -> None:
         self._partitions: dict[int, PartitionProgress] = {}
@@ -42,17 +42,17 @@ class Progress:
         return self._partitions
 
     def begin(self, partition: int, offset: int, committed: int | None, *, settled: bool = False) -> None:
-        """Reading begins at `offset`, and the sink has nothing of the partition; `settled`: this will not change."""
+        """Reading begins at `offset`, and the sink has no record of the partition; `settled`: the offset is final."""
         self._partitions[partition] = PartitionProgress(offset, offset, committed, deque(), settled)
 
     def forget(self, partitions: Collection[int]) -> None:
-        """They are not ours any more."""
+        """Remove partitions."""
         for partition in partitions:
             self._partitions.pop(partition, None)
 
     def read(self, partition: int, next_offset: int, given: Sequence[int], since: int) -> None:
-        """Records up to before `next_offset` were read; `given`: the offsets of those that the sink was given, whose
-        first came in at `since`.
+        """The records before `next_offset` were read; `given`: offsets of the records that the sink was given, the
+        first of which arrived at `since`.
         """
         one = self._partitions[partition]
         one.read_to = next_offset
@@ -64,8 +64,8 @@ class Progress:
             one.position = next_offset
 
     def flushed(self, found: Flushed) -> None:
-        """The sink is done with every record before the offsets of `found`; it never goes back, and a partition that is
-        not ours is left alone.
+        """The sink has completed every record before the offsets of `found`. A position never decreases, and unassigned
+        partitions are ignored.
         """
         for partition, offset in found.upto.items():
             if one := self._partitions.get(partition):
@@ -74,20 +74,20 @@ class Progress:
                 one.position = one.read_to if not one.open else max(one.position, min(offset, one.read_to))
 
     def to_commit(self) -> dict[int, int]:
-        """{partition: offset} of those that came further than the group has committed."""
+        """{partition: offset} of the partitions with progress since the last commit."""
         return {number: one.position for number, one in self._partitions.items() if one.position != one.committed}
 
     def committed(self, offsets: Mapping[int, int]) -> None:
-        """The group has committed these."""
+        """These offsets were committed."""
         for partition, offset in offsets.items():
             if one := self._partitions.get(partition):
                 one.committed = offset
 
     @property
     def oldest(self) -> int | None:
-        """When the oldest record that is not done came in, milliseconds since 1970; None when all are done."""
+        """Arrival of the oldest record that is not completed, milliseconds since 1970; None when all are completed."""
         return min((one.open[0].since for one in self._partitions.values() if one.open), default=None)
 
     def lag(self, ends: Iterable[tuple[int, int | None]]) -> int:
-        """Records that are not done, given (partition, end of its log)."""
+        """Records that are not completed, given (partition, end of its log)."""
         return sum(self._partitions[number].lag(end) for number, end in ends if number in self._partitions)

@@ -1,4 +1,4 @@
-"""What a destination never takes -> dead letters: in, records with the destination's words; out, Kafka's ack of all."""
+"""Refused records -> dead letters: records with the destination's reasons in; Kafka's ack of all dead letters out."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from app.ports import Lease
 from app.settings import Settings
 from app.sinks.record import SinkRecord
 
-DETAIL = 1_000  # characters of what a destination says
+DETAIL = 1_000  # most characters of a destination's reason
 
 
 class _RefusedRun:
-    """Refused records of one partition, as the dead-letter topic's adapter takes a batch."""
+    """Refused records of one partition, as a batch for KafkaDeadLetters."""
 
     def __init__(self, topic: str, partition: int, records: Sequence[Record], epoch: int) -> None:
         self.topic, self.partition, self.records, self.epoch = topic, partition, records, epoch
@@ -33,10 +33,10 @@ class _RefusedRun:
 
 
 class SinkDeadLetters:
-    """The dead letters of one sink. A record has one of each sink at most, however often it is read."""
+    """The dead letters of one sink. A record has at most one dead letter per sink, however often the record is read."""
 
     def __init__(self, settings: Settings, kafka: Access, sink: str, stop: asyncio.Event, lease: Lease) -> None:
-        """`stop` ends the waiting for Kafka."""
+        """`stop` ends waits for Kafka."""
         self._producer = Producer(kafka, f"{settings.sink_client_id}-{sink}-dlq", stop, lease=lease)
         self._sink, self._topic = sink, settings.kafka_topic
         self._limit = DeadLetterLimit(
@@ -49,10 +49,11 @@ class SinkDeadLetters:
         self._letters = KafkaDeadLetters(self._producer, settings.kafka_dlq_topic, tail, self._limit, self._too_many)
 
     async def send(self, refused: Sequence[tuple[SinkRecord, str]], epoch: int) -> None:
-        """Return once Kafka has a dead letter of each; `epoch` counts rebalances: what the topic has is looked up anew.
+        """Return once Kafka has a dead letter of each record. `epoch` counts rebalances, after which the dead-letter
+        topic is read again for existing dead letters.
 
-        Raises TransientError when stopped first, and DeadLetterLimitError instead of sending any when there are more
-        than a few bad devices explain.
+        Raises TransientError when stopped first, and DeadLetterLimitError, before any is sent, when the records exceed
+        the limit.
         """
         parts: dict[int, list[tuple[Any, str]]] = {}
         for record, why in refused:
@@ -68,13 +69,13 @@ class SinkDeadLetters:
         return (
             f"the destination of the sink {self._sink} refuses too many records: {excess.rule} (a device and a user "
             "count for a part of it at most). None of the last flush was dead-lettered or committed; offset "
-            f"{sample.record.offset} of {where}: {sample.detail}. Mend the destination, and start the sink again: it "
-            "goes on there. If they are to be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or "
-            "IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
+            f"{sample.record.offset} of {where}: {sample.detail}. Fix the destination, and restart the sink, "
+            "which resumes there. To dead-letter these records, start the sink with a higher IOT_DEAD_LETTERS_IN_A_ROW "
+            "or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
         )
 
     def done(self, records: int, refused: int) -> None:
-        """So many records are done with, `refused` of them as dead letters."""
+        """Count completed records, `refused` of them as dead letters."""
         self._limit.done(records, refused)
 
     async def stop(self) -> None:

@@ -1,13 +1,13 @@
 """The path of a sink on one screen: a consumer group of its own -> one destination.
 
-    1 settle which partitions are ours, and where they go on                    (assignment.py)
+    1 settle the assigned partitions and where they resume                      (assignment.py)
     2 take records                                                              (consumer.py)
-    3 decode, filter, hold to the limits of series, hand to the sink            (intake.py)
-    4 flush, once enough is held or has waited long enough                      (the sink)
-    5 dead-letter what the destination never takes                              (closing.py, refusals.py)
-    6 note the new series, commit what is done                                  (closing.py, cardinality/series_log.py)
+    3 decode, filter, apply the limits of series, hand to the sink              (intake.py)
+    4 flush, once enough is buffered or the linger time has passed              (the sink)
+    5 dead-letter the refused records                                           (closing.py, refusals.py)
+    6 log the new series, commit the progress                                   (closing.py, cardinality/series_log.py)
 
-While the destination is away step 4 is tried again and nothing is read: memory stays as it is, and the lag grows.
+While the destination is unavailable step 4 is retried and nothing is read: memory stays constant, and the lag grows.
 """
 
 import asyncio
@@ -38,16 +38,16 @@ from app.sinks.running.watch import SinkWatch
 log = structlog.get_logger()
 
 BATCH = 2_000  # records of one read
-SLICE = 500  # of them at a time, 2 ms: the loop has other things to do
+SLICE = 500  # records between two yields to the event loop, 2 ms
 POLL_SECONDS = 0.5
-GIVE_UP_SECONDS = 4.0  # for a flush under way at a rebalance, which others wait for
-COMMIT_SECONDS = 2.0  # then, for the commit
+GIVE_UP_SECONDS = 4.0  # for the running flush at a rebalance, which the whole group waits for
+COMMIT_SECONDS = 2.0  # for the commit after that
 PAUSE_SECONDS = 0.1  # after a step that was interrupted
-LAST_SECONDS = 2.0  # of the time to stop, for closing connections
+LAST_SECONDS = 2.0  # of the shutdown timeout, for closing connections
 
 
 class SinkKafka(NamedTuple):
-    """What a runner needs of Kafka."""
+    """The Kafka clients of a runner."""
 
     consumer: SinkConsumer
     letters: SinkDeadLetters
@@ -55,14 +55,14 @@ class SinkKafka(NamedTuple):
 
 
 def sink_kafka(settings: Settings, sink: str, stop: asyncio.Event) -> SinkKafka:
-    """The clients of the sink of this name, not connected. Raises ValueError when TLS files cannot be used."""
+    """The clients of the sink with this name, not connected. Raises ValueError for invalid TLS files."""
     kafka, consumer = access(settings), SinkConsumer(settings, sink, stop)
     letters = SinkDeadLetters(settings, kafka, sink, stop, consumer.lease)
     return SinkKafka(consumer, letters, SeriesLog(settings, kafka, sink, stop))
 
 
 class SinkRunner:
-    """Runs one sink until stopped; waits out every absence of Kafka or the destination."""
+    """Runs one sink until stopped; retries through every outage of Kafka or the destination."""
 
     def __init__(self, settings: Settings, sink: Sink, stop: asyncio.Event, kafka: SinkKafka) -> None:
         """`settings` are those of the instance."""
@@ -80,9 +80,9 @@ class SinkRunner:
         self._assignment = Assignment(sink, self.consumer, self._progress, self.books, self._closing)
         if self._intake.series:
             self._closing.note_series(self._intake.series, self._series.write)
-        self._turn = asyncio.Lock()  # a step is not interrupted by another one, but for `_giving_up`
+        self._turn = asyncio.Lock()  # one step at a time; `_giving_up` waits for the step
         self._opened, self._kafka_failures = False, 0
-        self._unheard = False  # a flush was cancelled, and has not said how far it came
+        self._unheard = False  # a flush was cancelled, and its result is not known yet
 
     @property
     def name(self) -> str:
@@ -91,16 +91,16 @@ class SinkRunner:
 
     @property
     def available(self) -> bool:
-        """Whether the destination takes what is written, as far as it is known."""
+        """Whether the destination is connected and its circuit closed."""
         return self._opened and self._circuit.state is CircuitState.CLOSED
 
     @property
     def held(self) -> int:
-        """Records in memory."""
+        """The number of buffered records."""
         return self._sink.held.records
 
     async def run(self) -> None:
-        """Run until stopped. Raises SinkMisconfigured, PermanentError, DeadLetterLimitError, and what is a bug."""
+        """Run until stopped. Raises SinkMisconfigured, PermanentError, DeadLetterLimitError, and errors of bugs."""
         look = self._watch.look(self._intake.series, self._series, self._settings.sink_cardinality_max)
         looking = asyncio.create_task(look, name=f"{self.name}-look")
         try:
@@ -118,7 +118,7 @@ class SinkRunner:
             log.info("sink_stopped", sink=self.name, held=self.held, **self.books.outcomes)
 
     async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Make one step, and wait after a failure for as long as it asks for; a stop or a rebalance ends a step."""
+        """Make one step, and wait after a failure; a stop or a rebalance interrupts a step."""
         try:
             await self._interrupt.race(self._in_turn(step), self._budget.left())
         except SinkUnavailable:
@@ -153,7 +153,7 @@ class SinkRunner:
         taken = await self.consumer.take(BATCH, self._patience())  # 2
         for partition, records in taken.items():
             if not await self._take_in(partition, records):
-                break  # what is left is read again
+                break  # the other records are read again
         self._watch.show(paused=False)
 
     async def _settle(self) -> None:
@@ -173,9 +173,9 @@ class SinkRunner:
         await self._assignment.settle(self._settings.kafka_topic, self._calls.make)
 
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
-        """Hand the records on, a slice at a time; whether it came to the end."""
+        """Hand records to the sink in slices; returns whether all were handed over."""
         if self.consumer.settled and records[0].offset < self._progress.partitions[partition].read_to:
-            self._assignment.begin_anew({partition})  # the topic was made anew, or has lost its end
+            self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
             return False
         for at in range(0, len(records), SLICE):
             if not self.consumer.settled:
@@ -191,12 +191,12 @@ class SinkRunner:
         return True
 
     def _seek_back(self) -> None:
-        """What was read and not handed on is read again."""
+        """Seek back to the first record that was not handed to the sink."""
         if self.consumer.settled:
             self.consumer.seek({number: one.read_to for number, one in self._progress.partitions.items()})
 
     async def _flush(self) -> None:
-        """Steps 4 and 5 for all that is held, then step 6 when it is time. Raises as `SinkCalls.make` does."""
+        """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does."""
         await self.consumer.lease.ensure()
         failure: SinkUnavailable | None = None
         if self._sink.held.records or self._unheard:
@@ -207,7 +207,7 @@ class SinkRunner:
                 found, failure = error.so_far, error
             self._unheard = False
             self._closing.add(found, time.monotonic() - began)
-            self._watch.show(paused=failure is not None)  # what is held and what is done change together
+            self._watch.show(paused=failure is not None)  # together with the counts of the books
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
             await self._closing.commit()  # 6
@@ -215,7 +215,7 @@ class SinkRunner:
             raise failure
 
     async def _flush_held(self) -> None:
-        """Flush all that is held, but for what a destination takes only when other records come."""
+        """Flush until the buffer is empty, or holds only records that wait for other records."""
         while before := self._sink.held.records + self._closing.waiting + self._unheard:
             await self._flush()
             if self._sink.held.records >= before:
@@ -229,7 +229,7 @@ class SinkRunner:
                 await self._closing.commit()
 
     async def _giving_up(self, were_settled: bool) -> None:
-        """A rebalance begins: end the flush under way, and commit what is done. Never raises."""
+        """A rebalance begins: end the running flush, and commit the progress. Never raises."""
         await self._calls.finish(GIVE_UP_SECONDS)
         try:
             async with asyncio.timeout(COMMIT_SECONDS), self._turn:
@@ -248,7 +248,7 @@ class SinkRunner:
         return self._sink.due or self._is_full() or _age(held) >= self._sink.linger
 
     def _patience(self) -> float:
-        """How long to wait for records: until the next flush is due, if that is sooner."""
+        """Seconds to wait for records, at most until the next flush is due."""
         held = self._sink.held
         return min(POLL_SECONDS, max(0.0, self._sink.linger - _age(held))) if held.records else POLL_SECONDS
 

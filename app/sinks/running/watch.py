@@ -1,4 +1,4 @@
-"""What a sink shows of itself: how far behind it is, what it holds, whose series it has; metrics out."""
+"""The metrics of a running sink: its lag, the size of its buffer, its series."""
 
 import asyncio
 import time
@@ -20,21 +20,21 @@ from app.sinks.running.progress import Progress
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 5.0  # how often the ends of the logs and the series of other processes are asked for
+LOOK_SECONDS = 5.0  # interval of requests for the ends of the logs and the series of other processes
 
 
 class SinkWatch:
-    """Watches one sink."""
+    """Exports the metrics of one sink."""
 
     def __init__(
         self, sink: Sink, consumer: SinkConsumer, progress: Progress, books: SinkBooks, circuit: SinkCircuit
     ) -> None:
         self._sink, self._consumer, self._progress = sink, consumer, progress
         self._books, self._circuit = books, circuit
-        self._reported: dict[int, int] = {}  # the offset up to which removal of unread records was reported
+        self._reported: dict[int, int] = {}  # {partition: offset up to which missed records were reported}
 
     async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
-        """Look now and then, also while nothing is read, until cancelled; `most` series are let through."""
+        """Update the metrics every LOOK_SECONDS, also while paused, until cancelled; `most`: the limit of series."""
         while True:
             try:
                 await self._consumer.notice_topic()
@@ -51,14 +51,14 @@ class SinkWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _see_removed(self, starts: Mapping[int, int]) -> None:
-        """Where logs begin now: retention may have overtaken a sink whose destination is away."""
+        """Report records that retention has removed before they were read, as in a long outage of the destination."""
         known = {number: one for number, one in self._progress.partitions.items() if one.settled and number in starts}
         expected = {number: max(one.read_to, self._reported.get(number, 0)) for number, one in known.items()}
         tell_missed(self._sink.name, expected, starts)
         self._reported = {number: max(offset, starts[number]) for number, offset in expected.items()}
 
     def show(self, *, paused: bool) -> None:
-        """Show what is held, and whether the destination is there."""
+        """Export the size of the buffer, and the state of the circuit."""
         self._books.show(self._sink.held, self._progress.oldest, time.time())
         metrics.PAUSED.labels(self._sink.name).set(paused)
         metrics.BREAKER.labels(self._sink.name).set(self._circuit.shown)

@@ -1,7 +1,7 @@
-"""What every sink has to do, whatever it writes to: subclassed by a suite a sink, on its real server, and on a fake.
+"""The contract of every sink: subclassed by a suite for each sink, on its real server, and on a fake.
 
-A suite has a fixture `destination` with what the tests ask of one (SinkDestination). No test here asks for more than
-the port (app/sinks/port.py) promises: where a destination cannot tell a repeat, a record may be there twice.
+A suite has a fixture `destination`, a SinkDestination. No test here requires more than the port (app/sinks/port.py)
+promises: if a destination cannot detect repeats, a record may be there twice.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ from tests.sink_records import sink_records
 
 
 class SinkDestination(Protocol):
-    """A real destination as a test sees it."""
+    """A real destination, as a test uses it."""
 
-    tells_repeats: bool  # a record that is written twice is there once
-    keeps_offsets: bool  # `resume` says where reading goes on
+    tells_repeats: bool  # a repeated record is stored once
+    keeps_offsets: bool  # `resume` returns offsets
 
     def sink(self) -> Sink:
-        """A sink of it, not opened, as another process would have it."""
+        """A new sink of this destination, not opened, as of another process."""
 
     async def times(self, records: Sequence[SinkRecord]) -> list[int]:
-        """How often each of the records is there; where only the newest of a device is kept, 1 for what it covers."""
+        """The count of each record; if only the newest record of a device is stored, 1 for each record up to it."""
 
     async def away(self) -> None:
-        """Be away from now on: refuse connections, or take no writes."""
+        """Become unavailable: refuse connections, or take no writes."""
 
     async def back(self) -> None:
-        """Be there again."""
+        """Become available again."""
 
     def poison(self, record: SinkRecord) -> SinkRecord | None:
-        """The record as the destination never takes it; None: it takes all that a worker takes."""
+        """The record in a form that the destination never takes; None: there is no such form."""
 
 
 class SinkContract:
@@ -69,7 +69,7 @@ class SinkContract:
             assert sink.held == Held()
             assert await destination.times(records) == [1] * 30
 
-    async def test_nothing_held_is_nothing_flushed(self, destination: SinkDestination) -> None:
+    async def test_a_flush_of_an_empty_buffer_writes_no_record(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             found = await sink.flush()
             assert not found.refused
@@ -79,7 +79,7 @@ class SinkContract:
             assert not found.refused
             assert sink.held == Held()
 
-    async def test_gaps_between_offsets_are_nothing_special(self, destination: SinkDestination) -> None:
+    async def test_gaps_between_offsets_are_allowed(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             records = sink_records([100, 107, 108, 4_000_000_000])
             sink.add(records[:2])
@@ -145,7 +145,7 @@ class SinkContract:
         found = await destination.times(records)
         assert all(times == 1 if destination.tells_repeats else times >= 1 for times in found)
 
-    async def test_a_log_that_has_lost_its_end_is_given_anew(self, destination: SinkDestination) -> None:
+    async def test_a_truncated_log_is_given_again(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             kept, cut = sink_records(range(10)), sink_records(range(10, 20), device="cut")
             others = sink_records(range(10, 15), device="another")
@@ -176,12 +176,12 @@ class SinkContract:
                     except SinkUnavailable as error:
                         done = merged(done, error.so_far)
             done = merged(done, await flushed(sink))
-            done = merged(done, await sink.flush())  # of what was written before a cancel, it tells now
+            done = merged(done, await sink.flush())  # including what was written before a cancellation
             assert sink.held == Held()
             assert done.upto[0] == 500
             assert all(await destination.times(records))
 
-    async def test_what_it_never_takes_is_named_and_the_rest_written(self, destination: SinkDestination) -> None:
+    async def test_refused_records_are_named_and_other_records_written(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             records = sink_records(range(12))
             bad = [destination.poison(record) if record.offset in (3, 11) else None for record in records]
@@ -221,7 +221,7 @@ class SinkContract:
 
 @contextlib.asynccontextmanager
 async def opened(destination: SinkDestination):  # type: ignore[no-untyped-def]  # an async generator of Sink
-    """A sink that is opened, and closed at the end."""
+    """An open sink, closed at the end."""
     sink = destination.sink()
     await sink.open()
     await sink.resume("iot-stream", {0, 1, 3})
@@ -232,7 +232,7 @@ async def opened(destination: SinkDestination):  # type: ignore[no-untyped-def] 
 
 
 async def flushed(sink: Sink, seconds: float = 60.0) -> Flushed:
-    """What flushes come to until nothing is held; one that fails is made again."""
+    """The merged results of flushes until the buffer is empty; a failed flush is retried."""
     done = Flushed()
     async with asyncio.timeout(seconds):
         while sink.held.records:
@@ -245,7 +245,7 @@ async def flushed(sink: Sink, seconds: float = 60.0) -> Flushed:
 
 
 async def failing_flush(sink: Sink) -> Flushed:
-    """What a flush has done that fails."""
+    """The completed part of a flush that fails."""
     with pytest.raises(SinkUnavailable) as failure:
         await asyncio.wait_for(sink.flush(), 60)
     so_far: Flushed = failure.value.so_far
@@ -253,7 +253,7 @@ async def failing_flush(sink: Sink) -> Flushed:
 
 
 def merged(first: Flushed, second: Flushed) -> Flushed:
-    """Both."""
+    """Both results in one."""
     upto = dict(first.upto)
     for partition, offset in second.upto.items():
         upto[partition] = max(offset, upto.get(partition, 0))
@@ -261,5 +261,5 @@ def merged(first: Flushed, second: Flushed) -> Flushed:
 
 
 def covered(records: Sequence[SinkRecord], done: Flushed) -> int:
-    """How many of the records are done with."""
+    """The number of the records that are completed."""
     return sum(record.offset < done.upto.get(record.partition, 0) for record in records)

@@ -11,7 +11,7 @@ from tests.fake_sink import Destination, FakeSink
 
 
 class InMemory:
-    """A Destination as the suite asks for one."""
+    """A Destination as a destination of the suite."""
 
     tells_repeats = False
 

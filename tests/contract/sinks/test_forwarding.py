@@ -1,4 +1,4 @@
-"""From one iot-stream to another: a feed to its HTTP gateway, a push to its gRPC gateway; nothing lost, or altered."""
+"""From one iot-stream to another: http_feed to the HTTP gateway, grpc to the gRPC gateway; nothing lost or altered."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def known() -> KnownAccounts:
 
 
 def said(records: Sequence[IngestRecord]) -> list[tuple[bytes, bytes, dict[str, Any]]]:
-    """Topic, key and fields of each, in the order of their numbers; without what a way puts in its own words."""
+    """Topic, key and fields of each record, in order of their numbers; without the fields that differ by gateway."""
     found = []
     for record in records:
         fields = json.loads(record.value)
@@ -124,7 +124,7 @@ async def test_what_is_over_a_limit_of_the_gateway_comes_again_in_order() -> Non
 
 async def test_a_push_to_the_grpc_gateway() -> None:
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "grpc.sock"  # its path has to be short
+        path = Path(directory) / "grpc.sock"  # a UNIX socket needs a short path
         async with world(path, accounts=known()) as found:
             target: dict[str, Any] = {"grpc_push_target": f"unix://{path}", "grpc_push_token": "centre"}
             sink = GrpcPushSink("push", Settings(**target, grpc_push_service="ingest"))

@@ -1,4 +1,4 @@
-"""The runner with Redis and InfluxDB, which are killed and frozen at random: each reading is there, and once."""
+"""The runner with Redis and InfluxDB, which are killed and frozen at random: each reading is stored once."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ STEPS, SECONDS = 25, 60.0
 
 
 class HurtWorld(World):
-    """A log, a real server, and one process that runs a sink between them at a time."""
+    """A log, a real server, and one process at a time that runs a sink between them."""
 
     def __init__(self, sink: Callable[[str, Any], Any], **settings: Any) -> None:
         self._made = sink
@@ -42,7 +42,7 @@ class HurtWorld(World):
 
 @asynccontextmanager
 async def hurt(world: HurtWorld, server: RedisServer | InfluxServer, seed: int) -> AsyncIterator[None]:
-    """Readings come in while the process, the server and the partitions come and go; returns when all is committed."""
+    """Readings arrive while the process, the server and the assignment change; returns when all is committed."""
     chance = random.Random(seed)
     await world.consumer.assign(0, 1)
     try:
@@ -75,7 +75,7 @@ async def hurt(world: HurtWorld, server: RedisServer | InfluxServer, seed: int) 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_redis(seed: int, server_dir: Path) -> None:
-    """With each write forced to the disk: without, Redis itself forgets its last second when it is killed."""
+    """With each write synced to the disk: else Redis itself loses its last second when killed."""
     with running(RedisServer(server_dir, lines=["appendfsync always"])) as server:
         most = random.Random(seed).choice((20, 100, 2000))
         settings = {"redis_url": server.url, "redis_stream_max": 100_000, "redis_batch": most, "redis_timeout": 0.3}

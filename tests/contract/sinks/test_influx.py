@@ -21,13 +21,13 @@ pytestmark = pytest.mark.integration
 
 
 class OnServer:
-    """A measurement of a test on a server."""
+    """The measurement of a test on a server."""
 
     keeps_offsets = False
 
     def __init__(self, server: InfluxServer | VictoriaServer, unique: str) -> None:
         self._server, self._measurement = server, unique
-        self.tells_repeats = isinstance(server, InfluxServer)  # the other one tells none, unless it is told to
+        self.tells_repeats = isinstance(server, InfluxServer)  # VictoriaMetrics needs a setting for this
         self._is_poisoned = False
 
     def sink(self) -> Sink:
@@ -60,9 +60,9 @@ class OnServer:
         self._server.process.signal(signal.SIGCONT)
 
     def poison(self, record: SinkRecord) -> SinkRecord | None:
-        """A text in a field that is a number to the server."""
+        """A text in a field that is a number on the server."""
         if not isinstance(self._server, InfluxServer):
-            return None  # it leaves texts out
+            return None  # VictoriaMetrics ignores texts
         if not self._is_poisoned:
             self._server.write(
                 f"{self._measurement},user_id=nobody,device_id=d mode=1,sequence_id=0i {START.timestamp():.0f}000000000"

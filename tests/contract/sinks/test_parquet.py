@@ -1,4 +1,4 @@
-"""The contract of all sinks, on directories and on a bucket of a server that speaks S3."""
+"""The contract of all sinks, on directories and on a bucket of an S3 server."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from tests.unit.sinks.parquet.lake import named
 
 
 class InLake:
-    """A lake; `server` is that of its bucket, or None for a directory."""
+    """A lake; `server` is the server of its bucket, or None for a directory."""
 
     tells_repeats, keeps_offsets = True, True
 
@@ -51,13 +51,13 @@ class InLake:
             unblock(Path(self._settings.parquet_dir))
 
     def poison(self, record: SinkRecord) -> SinkRecord | None:
-        """Text that is no Unicode; a worker takes none, so that this stands for what nobody has thought of."""
+        """Text that is not Unicode. A worker takes no such text, so this stands for an unforeseen value."""
         reading = msgspec.structs.replace(record.reading, extra_json="\ud800")
         return msgspec.structs.replace(record, reading=reading)
 
 
 def block(lake: Path) -> None:
-    """Put a file in the place of the directory where everything begins: nobody can write below it, root neither."""
+    """Replace the staging directory by a file: no user can write below it, not even root."""
     lake.mkdir(exist_ok=True)
     if (staging := lake / "_staging").is_dir():
         staging.rename(lake / "_away")
@@ -65,7 +65,7 @@ def block(lake: Path) -> None:
 
 
 def unblock(lake: Path) -> None:
-    """Let it be as it was."""
+    """Undo `block`."""
     (lake / "_staging").unlink()
     if (lake / "_away").is_dir():
         (lake / "_away").rename(lake / "_staging")

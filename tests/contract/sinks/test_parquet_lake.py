@@ -1,4 +1,4 @@
-"""The Parquet sink on a bucket of a real server, and what DuckDB makes of its files."""
+"""The Parquet sink on a bucket of a real server, and DuckDB's queries of its files."""
 
 import asyncio
 import re
@@ -80,7 +80,7 @@ async def test_a_process_may_end_at_any_request(s3: S3Server, unique: str) -> No
 
 
 async def write(lake: Settings, after: int, store: LakeStore | None = None) -> None:
-    """Write from where the lake says, up to the offset `after`."""
+    """Write from the end of the lake up to the offset `after`."""
     one = ParquetSink("parquet", lake, named(), store)
     start = (await one.resume("iot-stream", [0])).get(0, 0)
     one.add(records(start, after))
@@ -102,7 +102,7 @@ async def test_a_bucket_that_refuses_or_is_slow_costs_time_and_no_record(s3: S3S
     try:
         since, worst = time.monotonic(), 0.0
         flush = asyncio.create_task(one.flush())
-        while not flush.done():  # the loop goes on meanwhile
+        while not flush.done():  # the event loop is not blocked meanwhile
             begun = time.monotonic()
             await asyncio.sleep(0.01)
             worst = max(worst, time.monotonic() - begun)

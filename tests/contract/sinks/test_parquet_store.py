@@ -1,4 +1,4 @@
-"""What a lake's files are kept in: the same of a directory and of a bucket, which a server of S3's protocol has."""
+"""The stores of a lake: the same tests for a directory and for a bucket of an S3 server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_whole_file_is_written_replaced_and_read(store: LakeStore) -> None:
     store.put("_staging/a/b.tmp", b"second")
     assert store.read("_staging/a/b.tmp") == b"second"
     assert store.read("_staging/a/c.tmp") is None
-    large = bytes(range(256)) * (12 << 12)  # more than one part of an upload
+    large = bytes(range(256)) * (12 << 12)  # several parts of an upload
     store.put("large", pa.py_buffer(large))
     with store.input("large") as file:
         assert file.size() == len(large)

@@ -1,4 +1,4 @@
-"""The contract of all sinks, on a real Redis: with the streams, which have each reading."""
+"""The contract of all sinks, on a real Redis with streams, which have each reading."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 class InRedis:
-    """Keys of a test on a server."""
+    """The keys of a test on a server."""
 
     tells_repeats, keeps_offsets = True, False
 
@@ -60,7 +60,7 @@ class InRedis:
         self._server.process.signal(signal.SIGCONT)
 
     def poison(self, record: SinkRecord) -> SinkRecord | None:
-        """One of the device `taken`, whose key holds something else."""
+        """A record of the device `taken`, whose key has another type."""
         return sink_record(record.offset, user=record.user_id, device="taken", partition=record.partition)
 
 

@@ -1,4 +1,4 @@
-"""What a sink is given: the worker's decoding, and what is skipped and filtered, each counted."""
+"""The records of a sink: decoded as by the worker; skipped and filtered records are counted."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def test_a_reading_comes_with_all_that_a_sink_may_want() -> None:
     assert found.reading.extra_json == '{"humidity":41.2}'
 
 
-def test_devices_of_both_ways_are_told_apart() -> None:
+def test_devices_of_users_and_nodes_have_different_keys() -> None:
     payload = {"value": 1, "timestamp": NOW_MS}
     iot = Message(json.dumps(payload).encode(), [("mqtt_topic", b"iot/u1/d1/telemetry")], b"u1", NOW_MS, 0)
     found = decoder().decode(0, [iot, message(1)])
@@ -61,7 +61,7 @@ def test_what_a_worker_refuses_is_skipped_and_counted(record: Message, reason: s
     assert sink.filtered == 0
 
 
-def test_what_the_broker_kept_and_has_no_time_is_history() -> None:
+def test_a_retained_reading_without_a_time_is_history() -> None:
     topic = [("mqtt_topic", b"iot/n/s/telemetry"), ("retained", b"1")]
     sink = decoder()
     assert not sink.decode(0, [Message(b'{"value": 1}', topic)])
@@ -162,7 +162,7 @@ def from_bridge(topic: bytes | None, value: bytes | None, offset: int, more: Any
 
 @given(st.lists(RECORDS, min_size=1, max_size=12))
 def test_a_device_that_was_seen_before_is_decoded_as_the_first_time(records: list[Any]) -> None:
-    """Half the headers of a device that is known are not looked at again; what comes of it is the same."""
+    """The address of a known device is cached; the decoded record is the same."""
     known, fresh = (decoder(time_past_max=10**9, sink_devices=("d", "s")) for _ in range(2))
     known.decode(0, [from_bridge(topic, GOOD, 0) for topic in TOPICS])
     for at, (topic, value, more) in enumerate(records):
@@ -173,6 +173,6 @@ def test_a_device_that_was_seen_before_is_decoded_as_the_first_time(records: lis
 
 
 def plain(record: Any) -> list[object]:
-    """All of a record that can be compared: the JSON of single fields is an object of its own each time."""
+    """The comparable parts of a record: the raw JSON of fields compares by identity."""
     values = [getattr(record, name) for name in record.__struct_fields__ if name != "reading"]
     return [*values, record.reading.time, record.reading.sequence_id, record.reading.extra_json]

@@ -1,4 +1,4 @@
-"""Fields by name, and records without some of them; whatever one payload has, it costs others no time and no memory."""
+"""Fields by name, and records without some fields; no payload takes unbounded time or memory."""
 
 import json
 import time
@@ -20,7 +20,7 @@ def names(record: SinkRecord) -> list[str]:
 
 
 def left(record: SinkRecord, *paths: str) -> Any:
-    """What the payload has without these, but for ids and time."""
+    """The fields of the payload without these, except ids and time."""
     found = json.loads(without(record, paths, COLUMNS).payload)
     return {
         name: value for name, value in found.items() if name not in ("user_id", "device_id", "sequence_id", "timestamp")
@@ -51,7 +51,7 @@ def test_a_record_without_some(paths: tuple[str, ...], expected: dict[str, Any])
     }
 
 
-def test_long_names_are_cut_and_told_apart() -> None:
+def test_long_names_are_cut_and_stay_distinct() -> None:
     record = sink_record(**{"x" * 300: 1, "x" * 301: 2, "y" * 300: {"a": 1, "b": 2}})  # type: ignore[arg-type]
     found = names(record)
     assert len(set(found)) == 4
@@ -61,7 +61,7 @@ def test_long_names_are_cut_and_told_apart() -> None:
 
 
 def test_one_payload_costs_little_whatever_it_has() -> None:
-    """A long name before many fields would be gigabytes of names; fields that stay beside many that go, minutes."""
+    """Without bounds, a long name before many fields takes gigabytes, and removing many fields takes minutes."""
     wide: dict[str, Any] = {"x" * 100_000: {f"f{number}": 1 for number in range(20_000)}}
     wide |= {f"stays{number}": {"a": 1} for number in range(8_000)} | {f"goes{number}": 1 for number in range(15_000)}
     record = sink_record(**wide)

@@ -1,4 +1,4 @@
-"""Which sinks there are: kinds, tables of the TOML file, and what is wrong with them."""
+"""The configured sinks: kinds, tables of the TOML file, and mistakes in them."""
 
 from pathlib import Path
 
@@ -85,6 +85,6 @@ def test_what_is_wrong_is_named(toml: Path, table: str, words: str) -> None:
     assert "nonsense" not in str(wrong.value)
 
 
-def test_a_name_that_is_none_is_told_what_there_is(toml: Path) -> None:
+def test_an_unknown_name_is_reported_with_the_known_names(toml: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no sink 'redsi': kinds and tables .* are parquet, .*, archive"):
         instances(load(), ["redsi"])

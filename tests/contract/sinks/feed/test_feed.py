@@ -1,4 +1,4 @@
-"""The sink http_feed on a real HTTP server: what is posted, and what becomes of it with whatever is answered."""
+"""The sink http_feed on a real HTTP server: the requests, and the outcome of each kind of answer."""
 
 import asyncio
 import gzip
@@ -44,7 +44,7 @@ async def receiver() -> AsyncIterator[HttpReceiver]:
 
 
 async def written(sink: FeedSink) -> int:
-    """How many records a flush has written."""
+    """The number of records that a flush has written."""
     before = sink.held.records
     done = await sink.flush()
     return before - sink.held.records - len(done.refused)
@@ -55,7 +55,7 @@ def numbers(items: Iterable[Item]) -> list[int]:
 
 
 async def flushed(sink: FeedSink, times: int = 100) -> list[Flushed]:
-    """All that is held, however often it takes; what each flush did."""
+    """Flush until the buffer is empty; the result of each flush."""
     done = []
     while sink.held.records:
         try:
@@ -139,7 +139,7 @@ async def test_a_request_that_is_repeated_is_the_same(receiver: HttpReceiver) ->
     assert numbers(receiver.taken) == [0, 1, 0, 1, 2, 3]
 
 
-async def test_what_was_taken_before_a_failure_is_told(receiver: HttpReceiver) -> None:
+async def test_what_was_taken_before_a_failure_is_reported(receiver: HttpReceiver) -> None:
     receiver.script.extend([Answer(200), Answer(502)])
     async with feed(receiver, feed_batch=2) as sink:
         sink.add([pushed(n, partition=n // 3) for n in range(6)])
@@ -160,7 +160,7 @@ async def test_a_refused_batch_is_halved_and_the_record_at_fault_refused(receive
     assert numbers(receiver.taken) == [0, 1, 2, 3, 4, 6, 7]
 
 
-async def test_a_receiver_that_names_what_it_rejects_is_believed(receiver: HttpReceiver) -> None:
+async def test_only_the_readings_that_a_receiver_rejects_are_refused(receiver: HttpReceiver) -> None:
     rejected = [
         {"index": 1, "reason": "wrong_type", "error": "battery is a text"},
         {"index": 9, "reason": "beyond", "error": "the batch"},
@@ -175,7 +175,7 @@ async def test_a_receiver_that_names_what_it_rejects_is_believed(receiver: HttpR
 
 
 @pytest.mark.parametrize("body", [{"accepted": 3, "rejected": 0}, "ok", [1], {"rejected": [{"reason": "x"}]}, None])
-async def test_other_words_of_a_receiver_that_takes_it_say_nothing(receiver: HttpReceiver, body: Any) -> None:
+async def test_other_bodies_of_a_success_reject_no_reading(receiver: HttpReceiver, body: Any) -> None:
     receiver.script.append(Answer(200, body))
     async with feed(receiver) as sink:
         sink.add([pushed(n) for n in range(3)])
@@ -196,7 +196,7 @@ async def test_readings_over_a_limit_of_the_receiver_come_again_before_the_other
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 403, 404, 405, 408, 410, 415, 425, 429, 501, 502, 503, 504])
-async def test_what_is_no_fault_of_a_reading_is_waited_out(receiver: HttpReceiver, status: int) -> None:
+async def test_failures_without_a_faulty_reading_are_retried(receiver: HttpReceiver, status: int) -> None:
     receiver.judge = lambda _: Answer(status, headers={"Retry-After": "7", "Location": receiver.url + "x"})
     async with feed(receiver) as sink:
         sink.add([pushed(0)])
@@ -206,7 +206,7 @@ async def test_what_is_no_fault_of_a_reading_is_waited_out(receiver: HttpReceive
         assert caught.value.so_far == ({0: 0}, [])
         if status >= 400:
             assert caught.value.retry_after == 7
-        cure = CURES.get(status, "IOT_FEED_URL to where it leads" if status < 400 else "")
+        cure = CURES.get(status, "IOT_FEED_URL to the target of the redirection" if status < 400 else "")
         assert cure in caught.value.cure
         assert receiver.url not in str(caught.value)
         receiver.judge = lambda _: None
@@ -234,7 +234,7 @@ async def test_a_record_over_which_the_receiver_fails_holds_up_its_own_device_al
     assert of_device == [7, 11]
 
 
-async def test_a_receiver_that_fails_over_everything_refuses_nothing(receiver: HttpReceiver) -> None:
+async def test_a_receiver_that_fails_on_all_batches_causes_no_refusal(receiver: HttpReceiver) -> None:
     receiver.judge = lambda _: Answer(500)
     async with feed(receiver) as sink:
         sink.add([pushed(n, f"d{n % 9}") for n in range(40)])
@@ -324,9 +324,7 @@ async def test_a_receiver_that_is_not_there_or_silent_is_unavailable(receiver: H
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_credentials_that_are_refused_are_told_of_before_anything_is_posted(
-    receiver: HttpReceiver, status: int
-) -> None:
+async def test_refused_credentials_are_reported_before_any_post(receiver: HttpReceiver, status: int) -> None:
     receiver.head = status
     async with feed(receiver) as sink:
         with pytest.raises(SinkUnavailable, match="look at IOT_FEED_TOKEN"):
@@ -343,7 +341,7 @@ async def test_an_answer_without_end_is_not_read_to_its_end(receiver: HttpReceiv
         assert await written(sink) == 1
 
 
-async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
+async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
     made = Certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.ca))
     context.load_cert_chain(made.server, made.server_key)
@@ -367,7 +365,7 @@ async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "IOT_FEED_URL: where"),
+        ({}, "IOT_FEED_URL is not set"),
         ({"feed_url": "http://127.0.0.1/x", "feed_ca_file": "ca"}, "IOT_FEED_URL is no https://"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "a\r\nb: c"}, "IOT_FEED_TOKEN: a header"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "ü"}, "IOT_FEED_TOKEN: a header"),
@@ -386,7 +384,7 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], words: str,
 
 
 async def test_compressed_bodies_are_gzip(receiver: HttpReceiver) -> None:
-    """As bytes of a connection: the receiver of the other tests has them inflated."""
+    """Checked on the bytes of a connection, as the receiver of the other tests decompresses bodies."""
     got = bytearray()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

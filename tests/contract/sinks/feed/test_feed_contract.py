@@ -14,7 +14,7 @@ from tests.receivers.http_receiver import Answer, HttpReceiver, Item, http_recei
 
 
 class FeedDestination:
-    """A receiver as the suite asks for one."""
+    """A receiver as a destination of the suite."""
 
     tells_repeats = keeps_offsets = False
 
@@ -55,4 +55,4 @@ async def destination(request: pytest.FixtureRequest) -> AsyncIterator[FeedDesti
 
 
 class TestFeedSink(SinkContract):
-    """The suite, with requests one by one and several at a time."""
+    """The suite, with one request and with several concurrent requests."""

@@ -1,4 +1,4 @@
-"""The runner with a feed and a real HTTP server: what a record that no receiver takes costs the others, and crashes."""
+"""The runner with a feed and a real HTTP server: the effect of a faulty record on other devices, and crashes."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ Name = tuple[int, int]  # partition, sequence_id
 
 
 class FeedWorld(World):
-    """A log, a receiver of HTTP, and one process that runs a feed between them at a time."""
+    """A log, an HTTP receiver, and one process at a time that runs a feed between them."""
 
     def __init__(self, receiver: HttpReceiver, **settings: Any) -> None:
         self.receiver = receiver
@@ -43,7 +43,7 @@ def name(item: Item) -> Name:
 
 
 def jumped(items: Iterable[Item], without: set[Name]) -> list[Name]:
-    """What came before the reading of its device that comes before it; after a repeat its device goes on from there."""
+    """Readings that arrived before an earlier reading of their device; a repeat resets the device's position."""
     last: dict[tuple[int, str], int] = {}
     found = []
     for item in items:
@@ -89,7 +89,7 @@ async def test_a_record_over_which_the_receiver_fails_becomes_a_dead_letter_alon
     assert world.runner.books.outcomes["refused"] == 1
 
 
-async def test_a_receiver_that_fails_over_everything_makes_no_dead_letter(world: FeedWorld) -> None:
+async def test_a_receiver_that_fails_on_all_batches_causes_no_dead_letter(world: FeedWorld) -> None:
     world.receiver.judge = lambda _: Answer(500)
     world.log.append(0, 300)
     world.log.append(1, 300)
@@ -107,8 +107,8 @@ async def test_a_receiver_that_fails_over_everything_makes_no_dead_letter(world:
     assert jumped(world.receiver.taken, set()) == []
 
 
-async def test_a_device_that_floods_with_what_it_fails_over_holds_up_nobody(world: FeedWorld) -> None:
-    """All records of one device: the others are taken as they come, and its own become dead letters."""
+async def test_a_device_that_floods_with_faulty_records_delays_no_other(world: FeedWorld) -> None:
+    """All records of one device are faulty: they become dead letters, and other devices' records are taken at once."""
 
     def judge(items: Sequence[Item]) -> Answer | None:
         return Answer(500) if any(item["device_id"] == "d7" for item in items) else None
@@ -166,9 +166,7 @@ async def test_whatever_happens_each_is_taken_in_order_or_a_dead_letter(receiver
         for _ in range(500):
             if world.all_committed():
                 break
-            world.log.append(
-                chance.randrange(2), 1
-            )  # others, which tell a record at fault from a receiver that is away
+            world.log.append(chance.randrange(2), 1)  # other devices, which show that the receiver is available
             await asyncio.sleep(0.02)
         receiver.judge = lambda items: None if not set(map(name, items)) & never else Answer(422, taken=False)
         await world.done(20)

@@ -1,4 +1,4 @@
-"""The contract of all sinks, on a push and a real server of gRPC."""
+"""The contract of all sinks, on the sink grpc and a real gRPC server."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from tests.receivers.grpc_receiver import Acks, GrpcReceiver, Item, grpc_receive
 
 
 class PushDestination:
-    """A receiver as the suite asks for one."""
+    """A receiver as a destination of the suite."""
 
     tells_repeats = keeps_offsets = False
 
@@ -53,4 +53,4 @@ async def destination(request: pytest.FixtureRequest) -> AsyncIterator[PushDesti
 
 
 class TestGrpcPushSink(SinkContract):
-    """The suite, with messages one by one and several at a time."""
+    """The suite, with one message and with several messages in flight."""

@@ -1,4 +1,4 @@
-"""The sink grpc on a real server of gRPC: what is pushed, and what becomes of it with whatever the receiver does."""
+"""The sink grpc on a real gRPC server: the messages, and the outcome of each behaviour of the receiver."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +25,7 @@ from tests.waiting import until
 
 @asynccontextmanager
 async def pushing(receiver: GrpcReceiver, **settings: Any) -> AsyncIterator[GrpcPushSink]:
-    """A sink that is open."""
+    """An open sink."""
     given = {"grpc_push_target": receiver.target, "grpc_push_timeout": 5.0, "grpc_push_batch": 4, **settings}
     sink = GrpcPushSink("push-1", Settings(**given))
     try:
@@ -43,7 +43,7 @@ async def receiver() -> AsyncIterator[GrpcReceiver]:
 
 
 async def written(sink: GrpcPushSink) -> int:
-    """How many records a flush has written."""
+    """The number of records that a flush has written."""
     before = sink.held.records
     done = await sink.flush()
     return before - sink.held.records - len(done.refused)
@@ -54,7 +54,7 @@ def numbers(items: Iterable[Item]) -> list[int]:
 
 
 async def attempt(sink: GrpcPushSink) -> Flushed:
-    """What one flush did."""
+    """The result of one flush."""
     try:
         return await sink.flush()
     except SinkUnavailable as failure:
@@ -175,7 +175,7 @@ async def test_a_refused_batch_is_halved_and_the_record_at_fault_refused(
 
 
 async def test_a_message_of_too_many_bytes_is_halved(receiver: GrpcReceiver) -> None:
-    """By gRPC itself, which says nothing of which message it was."""
+    """gRPC itself refuses the message, and does not report which message it was."""
     await receiver.stop()
     receiver.max_bytes = 1000
     await receiver.start()
@@ -194,7 +194,7 @@ async def test_a_message_of_too_many_bytes_is_halved(receiver: GrpcReceiver) -> 
         *("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "FAILED_PRECONDITION", "NOT_FOUND"),
     ],
 )
-async def test_what_is_no_fault_of_a_reading_is_waited_out(receiver: GrpcReceiver, status: str) -> None:
+async def test_failures_without_a_faulty_reading_are_retried(receiver: GrpcReceiver, status: str) -> None:
     async with pushing(receiver) as sink:
         receiver.judge = lambda _: Ends(StatusCode[status], retry_after_ms=1500)
         sink.add([pushed(0)])
@@ -238,17 +238,20 @@ async def test_a_record_over_which_the_receiver_raises_holds_up_its_own_device_a
     ("ack", "words"),
     [
         (BatchAck(batch_id=77), "an ack of batch 77, which was not sent"),
-        (BatchAck(batch_id=1), "an ack of 0 accepted and 0 rejected items for 3: each item has to be one or the other"),
+        (
+            BatchAck(batch_id=1),
+            "an ack of 0 accepted and 0 rejected items for 3: each item has to be accepted or rejected",
+        ),
         (BatchAck(batch_id=1, accepted=4), "an ack of 4 accepted and 0 rejected items for 3"),
         (BatchAck(batch_id=1, accepted=2, rejected=[{"index": 3}]), "an ack of 2 accepted and 1 rejected"),
         (BatchAck(batch_id=1, accepted=1, rejected=[{"index": 1}, {"index": 1}]), "an ack of 1 accepted"),
     ],
 )
-async def test_an_ack_that_makes_no_sense_is_told(receiver: GrpcReceiver, ack: BatchAck, words: str) -> None:
+async def test_an_invalid_ack_is_reported(receiver: GrpcReceiver, ack: BatchAck, words: str) -> None:
     receiver.script.append(Acks(instead=ack))
     async with pushing(receiver) as sink:
         sink.add([pushed(n) for n in range(3)])
-        with pytest.raises(SinkUnavailable, match=f"makes no sense: {words}"):
+        with pytest.raises(SinkUnavailable, match=f"invalid answer of the receiver: {words}"):
             await sink.flush()
         assert await written(sink) == 3
 
@@ -311,7 +314,7 @@ async def test_what_is_revoked_is_not_pushed(receiver: GrpcReceiver) -> None:
 
 
 async def test_rejections_of_every_item_of_many_batches_stop_no_stream(receiver: GrpcReceiver) -> None:
-    """Their acks are as long as the batches: neither side may wait for the other to read first."""
+    """The acks are as long as the batches: neither side may wait for the other side to read first."""
     receiver.judge = lambda items: Acks(dict.fromkeys(range(len(items)), "bad_id" * 30))
     refused = 0
     async with pushing(receiver, grpc_push_batch=500, grpc_push_window=8) as sink:
@@ -321,7 +324,7 @@ async def test_rejections_of_every_item_of_many_batches_stop_no_stream(receiver:
     assert refused == 8000
 
 
-async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
+async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
     made = Certificates(tmp_path)
     pair = made.server_key.read_bytes(), made.server.read_bytes()
     server = grpc.ssl_server_credentials([pair], made.ca.read_bytes(), require_client_auth=True)
@@ -347,7 +350,7 @@ async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "IOT_GRPC_PUSH_TARGET: where"),
+        ({}, "IOT_GRPC_PUSH_TARGET is not set"),
         ({"grpc_push_target": "http://receiver:5000"}, "is no receiver"),
         ({"grpc_push_target": "receiver"}, "it names no port"),
         ({"grpc_push_target": "r.example:1", "grpc_push_token": "t-3"}, "could read the token: give the CA"),

@@ -1,4 +1,4 @@
-"""The runner with a push and a real server of gRPC, at random: each reading is taken in order, or a dead letter."""
+"""The runner with the sink grpc and a real gRPC server, at random: each reading is taken in order, or a dead letter."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ Name = tuple[int, int]  # partition, sequence_id
 
 
 class PushWorld(World):
-    """A log, a receiver of gRPC, and one process that runs a push between them at a time."""
+    """A log, a gRPC receiver, and one process at a time that runs a sink between them."""
 
     def __init__(self, receiver: GrpcReceiver, **settings: Any) -> None:
         self.receiver = receiver
@@ -43,7 +43,7 @@ def name(item: Item) -> Name:
 
 
 def jumped(items: Iterable[Item], without: set[Name]) -> list[Name]:
-    """What came before the reading of its device that comes before it; after a repeat its device goes on from there."""
+    """Readings that arrived before an earlier reading of their device; a repeat resets the device's position."""
     last: dict[tuple[int, int], int] = {}
     found = []
     for partition, number in map(name, items):
@@ -101,7 +101,7 @@ async def test_whatever_happens_each_is_taken_in_order_or_a_dead_letter(seed: in
             for _ in range(500):
                 if world.all_committed():
                     break
-                world.log.append(chance.randrange(2), 1)  # others, which tell a record at fault from a receiver away
+                world.log.append(chance.randrange(2), 1)  # other devices, which show that the receiver is available
                 await asyncio.sleep(0.02)
             receiver.judge = lambda items: Acks({place: "bad" for place, one in enumerate(items) if name(one) in never})
             await world.done(20)

@@ -1,4 +1,4 @@
-"""Where the sinks of a local stack write to: its own servers and directory, unless somebody has named others."""
+"""The destinations of the sinks of a local stack: its own servers and directory, unless the settings name others."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from app.local.sinks.sinks import RECEIVERS, LocalSinks, refuse_without_receiver
 from app.settings import Settings
 from tests.deploy.settings_named import unknown
 
-OWN = ("parquet", "influx", "redis")  # that need nothing of anybody
+OWN = ("parquet", "influx", "redis")  # that need no settings
 
 
 def sinks(root: Path) -> LocalSinks:
@@ -46,7 +46,7 @@ def test_servers_of_somebody_elses_are_left_to_him(tmp_path: Path) -> None:
     assert sinks(tmp_path).settings(OWN, given) == {}
 
 
-def test_a_shell_that_has_read_stack_env_names_nobody_else(tmp_path: Path) -> None:
+def test_a_shell_with_an_earlier_stack_env_uses_the_stacks_servers(tmp_path: Path) -> None:
     made = sinks(tmp_path)
     read = settings(**{name.lower(): value for name, value in made.settings(OWN, settings()).items()})
     assert made.servers(OWN, read) == ("redis", "influxdb")

@@ -1,4 +1,4 @@
-"""The settings of the sink influx, as an environment says them."""
+"""The settings of the sink influx, from an environment."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""URLs of Redis as people write them."""
+"""URLs of Redis, valid and invalid."""
 
 import re
 

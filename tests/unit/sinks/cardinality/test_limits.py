@@ -1,4 +1,4 @@
-"""Series: known ones always pass, new ones within the limits, and what is over is counted, estimated and named."""
+"""Series: known series always pass, new series pass within the limits, others are counted, estimated and reported."""
 
 import json
 import random
@@ -69,7 +69,7 @@ def test_what_is_nested_is_counted_by_its_path() -> None:
     assert series.over == {"sink": 2}
 
 
-def test_a_tenant_has_a_share_and_others_are_not_its_victims() -> None:
+def test_a_tenant_has_a_limit_and_other_tenants_are_not_affected() -> None:
     series = limit(100, 3)
     passed = series.admit([record("greedy", f"d{number}", rpm=1) for number in range(50)])
     assert len(passed) == 3
@@ -79,7 +79,7 @@ def test_a_tenant_has_a_share_and_others_are_not_its_victims() -> None:
     assert series.top(2) == [("greedy", 50), ("modest", 3)]
 
 
-def test_they_may_be_counted_alone() -> None:
+def test_values_over_a_limit_may_only_be_counted() -> None:
     series = limit(2, drop=False)
     records = [record(device=f"d{number}", rpm=1) for number in range(5)]
     assert series.admit(records) == records

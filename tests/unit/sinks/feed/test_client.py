@@ -1,4 +1,4 @@
-"""What the answers of a receiver mean, whatever it says."""
+"""The meaning of a receiver's answers, invalid answers included."""
 
 import time
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The JSON object of a record: each field once, numbers digit by digit, and what our own gateway reads again."""
+"""The JSON object of a record: each field once, exact numbers, and readable by the gateways of iot-stream."""
 
 import json
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ item = item_maker(DEFAULT)
 
 
 def pairs(text: bytes) -> list[tuple[str, Any]]:
-    """All fields as they stand, repeats too."""
+    """All fields in order, repeated names included."""
     found: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=lambda seen: seen, parse_float=str)
     return found
 
@@ -62,7 +62,7 @@ def test_what_the_object_says_itself_is_said_once() -> None:
 
 
 class Own(Struct):
-    """Columns with names of their own."""
+    """Columns whose names differ from their fields."""
 
     degrees: Annotated[float | None, Fields("temp", "t")] = None
     label: str | None = None

@@ -1,4 +1,4 @@
-"""A reading as a message of proto/: the gateway reads the same out of it."""
+"""A reading as a message of proto/, from which the gateway decodes an equal reading."""
 
 import json
 from decimal import Decimal
@@ -89,7 +89,7 @@ def test_a_value_is_a_double_where_that_says_the_same(value: bytes, number: floa
     assert made.extra_json == extra
 
 
-def test_a_metric_without_anything_says_so() -> None:
+def test_a_metric_without_any_value_has_an_empty_object() -> None:
     made = metric(pushed(1, node=True, temperature=None, battery=None))
     assert not made.HasField("value")
     assert made.extra_json == b"{}"
@@ -147,7 +147,7 @@ def _read(text: bytes, address: Address) -> object:
 
 
 def _numbers(reading: Reading, hidden: set[str]) -> dict[str, Any]:
-    """The fields as exact numbers: a double is written another way."""
+    """The fields as exact numbers, as the text of a double may differ."""
     return {
         name: json.loads(bytes(raw), parse_float=Decimal, parse_int=Decimal)
         for name, raw in reading.extra.items()

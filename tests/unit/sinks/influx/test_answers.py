@@ -1,4 +1,4 @@
-"""What an answer of a server means."""
+"""The meaning of a server's answers."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_words_are_one_line(body: bytes, said: str) -> None:
         (503, "later", 2, ""),
     ],
 )
-def test_an_operator_is_told_what_to_do(status: int, said: str, version: int, cure: str) -> None:
+def test_each_failure_has_a_cure(status: int, said: str, version: int, cure: str) -> None:
     found = unavailable(status, said.encode(), "", version)
     assert cure in found.cure
     assert bool(cure) == bool(found.cure)

@@ -1,4 +1,4 @@
-"""Which lines have a field that the server has as another type."""
+"""Lines with a field that the server stores with another type."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from app.sinks.influx.conflicts import HOUR, Alike, Conflict, Conflicts
 
 
 def said(field: str, kind: str, measurement: str = "m") -> str:
-    """What InfluxDB 1.6 and 2.7 say."""
+    """The message of InfluxDB 1.6 and 2.7."""
     words = f'input field "{field}" on measurement "{measurement}" is type {kind}, already exists as type'
     return f"partial write: field type conflict: {words} boolean dropped=1"
 
@@ -42,7 +42,7 @@ def test_other_lines_are_none(line: str) -> None:
 
 
 def test_hours_are_kept_apart() -> None:
-    """A shard begins with an hour, and has types of its own."""
+    """A shard begins with an hour, and stores its own types."""
     known = Conflicts()
     conflict = known.learn(said("x", "float"))
     assert conflict

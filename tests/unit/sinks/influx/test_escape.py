@@ -1,4 +1,4 @@
-"""Names and texts as line protocol has them."""
+"""Names and texts in line protocol."""
 
 import pytest
 
@@ -10,8 +10,8 @@ from app.sinks.influx import escape
     [
         ("temp_1.a-b/c:d", "temp_1.a-b/c:d"),
         ("a b,c=d", "a\\ b\\,c\\=d"),
-        ("a\\b", "a\\b"),  # no escape there, so itself
-        ("a\\", "a%5C"),  # would escape what follows
+        ("a\\b", "a\\b"),  # not an escape there, so unchanged
+        ("a\\", "a%5C"),  # would escape the next character
         ("a\\,b", "a%5C\\,b"),
         ("a\\\\b", "a%5C\\b"),
         ("a\nb\tc\r", "a\\nb\\tc\\r"),

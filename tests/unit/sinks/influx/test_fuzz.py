@@ -1,4 +1,4 @@
-"""Whatever a payload has that a worker takes: one line, which a second reader reads, with at least one field."""
+"""Any payload that a worker takes becomes one line, which a second parser reads, with at least one field."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One bad line does not take others along, and costs few requests."""
+"""One bad line causes no other line to be refused, and is found with few requests."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ CONFLICT = (
 
 
 class PickyServer:
-    """Takes a body when it takes each line of it, as InfluxDB does; `bad` says why it does not take a line."""
+    """Takes a body if it takes each of the lines, as InfluxDB does; `bad` returns why a line is not taken."""
 
     def __init__(self, bad: Callable[[str], str | None]) -> None:
         self._bad = bad
@@ -42,7 +42,7 @@ def parse(line: str) -> str | None:
 
 
 def mode(line: str) -> str | None:
-    """A server that has `mode` as a float."""
+    """A server that stores `mode` as a float."""
     return CONFLICT.format("mode", "string", "float") if ' mode="' in line else None
 
 
@@ -76,7 +76,7 @@ async def test_good_lines_are_one_request_in_their_order() -> None:
 
 
 async def test_lines_of_another_type_are_asked_about_together() -> None:
-    """A sender whose `mode` is a text where it is a number costs the others two requests a batch, not thousands."""
+    """A sender with a text in the numeric field `mode` causes two more requests per batch, not thousands."""
     server = PickyServer(mode)
     lines = [f'm,d={number} mode="on" 1' if number % 2 else f"m,d={number} mode=1 1" for number in range(1000)]
     one = halving(server)
@@ -90,7 +90,7 @@ async def test_lines_of_another_type_are_asked_about_together() -> None:
 
 
 async def test_lines_of_another_shard_are_judged_apart() -> None:
-    """A server has a type for each field of each shard; only the first hour's is a float here."""
+    """A server stores a type per field and shard; here only the first hour's type is a float."""
     server = PickyServer(lambda line: mode(line) if int(line.split()[-1]) < HOUR else None)
     lines = [f'm,d={number} mode="on" {number * HOUR // 4}' for number in range(40)]
     one = halving(server)
@@ -99,7 +99,7 @@ async def test_lines_of_another_shard_are_judged_apart() -> None:
 
 
 async def test_lines_that_are_too_old_cost_few_requests() -> None:
-    """A device that sends what it kept for a month, to a server that keeps a week."""
+    """A device sends the readings of a month, and the server's retention is a week."""
 
     class Forgetful(PickyServer):
         async def post(self, body: bytes) -> str | None:
@@ -129,7 +129,7 @@ async def test_a_type_that_is_taken_again_is_no_conflict_any_more() -> None:
     assert server.posts == 1
 
 
-async def test_a_line_that_only_tells_of_such_a_field_is_no_suspect() -> None:
+async def test_a_text_that_contains_such_a_field_is_no_suspect() -> None:
     server = PickyServer(lambda line: mode(line) if line.startswith('m mode="') else None)
     lines = ['m mode="on" 1', 'm text="see mode=\\"on\\", mode=1",x=1 1']
     one = halving(server)
@@ -137,14 +137,14 @@ async def test_a_line_that_only_tells_of_such_a_field_is_no_suspect() -> None:
         assert [number for number, _ in await one.write(lines)] == [0]
 
 
-async def test_a_server_that_goes_away_halfway_is_told() -> None:
+async def test_a_server_that_becomes_unavailable_halfway_is_reported() -> None:
     server = PickyServer(parse)
     server.most = 3
     with pytest.raises(SinkUnavailable):
         await halving(server).write([f"m x={number}bad" for number in range(10)])
 
 
-async def test_a_server_that_refuses_everything_makes_no_dead_letters() -> None:
+async def test_a_server_that_refuses_all_lines_causes_no_dead_letters() -> None:
     async def check() -> None:
         raise SinkUnavailable("it refuses even to write nothing")
 

@@ -1,4 +1,4 @@
-"""Readings as lines: what a second reader, that of the gateways, finds in a line is what the reading said."""
+"""Readings as lines: the gateways' parser of lines finds the values of the reading."""
 
 import json
 from datetime import datetime
@@ -40,7 +40,7 @@ def line(record: SinkRecord, **settings: Any) -> str:
 
 
 def point(record: SinkRecord, **settings: Any) -> InfluxPoint:
-    """The line, read by the product's own reader of lines."""
+    """The line, parsed by the gateways' parser."""
     found = read_line(line(record, **settings))
     assert isinstance(found, InfluxPoint), found
     return found
@@ -85,7 +85,7 @@ def test_what_no_double_holds_is_not_sent(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_no_number_is_not_sent(value: float) -> None:
-    """The decoder lets none through; should one come another way, the rest of its reading is sent."""
+    """The decoder passes no such number; if a reading has one all the same, its other fields are sent."""
     record = sink_record()
     assert " battery=3i " in line(_like(record, reading(temperature=value, battery=3)))
 
@@ -120,12 +120,12 @@ def test_an_object_does_not_make_a_line_of_any_length() -> None:
 
 
 def test_names_that_the_protocol_has_for_itself() -> None:
-    """InfluxDB drops a field `time`, or its whole line."""
+    """InfluxDB drops a field `time`, or refuses the whole line."""
     assert point(sink_record(time="noon", x=1)).fields == {"time_": '"noon"', "x": "1"}
 
 
 def test_a_field_does_not_take_the_place_of_a_column() -> None:
-    """A column `mode` comes from `state`; a field `mode` beside it is another one."""
+    """The column `mode` is read from `state`; a field `mode` beside it is a different field."""
     schema = schema_of(Everything)
     record = sink_record(level=1, state="on", mode="other", schema=schema)
     assert LineMaker(schema, InfluxSettings()).line(record).count("mode=") == 1
@@ -200,7 +200,7 @@ def _fits(value: int) -> bool:
 
 
 def _as_tag(name: str) -> str:
-    """What a name or tag is once it was written and read: what cannot be said is said otherwise."""
+    """A name or tag after writing and parsing: characters without an escape are replaced."""
     bare = name.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
     out = []
     for at, char in enumerate(bare):
@@ -210,7 +210,7 @@ def _as_tag(name: str) -> str:
 
 
 def _with_extra(extra: bytes) -> SinkRecord:
-    """A record of a payload with just these fields as they stand."""
+    """A record of a payload with exactly these fields."""
     record = sink_record()
     raw = msgspec.json.decode(extra, type=dict[str, msgspec.Raw])
     made = DEFAULT.reading(record.reading.time, "alice", "truck-1", 1, raw, extra.decode(), None, None)

@@ -1,4 +1,4 @@
-"""A lake for tests: records of readings in, a sink on a directory, and what all its files have."""
+"""A lake for tests: records of readings, a sink on a directory, and the rows of all its files."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def record(
 
 
 def records(first: int, after: int, partition: int = 0) -> list[SinkRecord]:
-    """Those of the offsets from `first` up to `after`, which is not included."""
+    """The records of the offsets from `first` up to `after`, exclusive."""
     return [record(offset, partition) for offset in range(first, after)]
 
 
@@ -48,7 +48,7 @@ def settings(root: Path | str, **values: Any) -> Settings:
 
 
 def named(identity: str = "topic-1") -> Callable[[str], Awaitable[str]]:
-    """Says that every topic has this id."""
+    """An `identify` that returns this id for every topic."""
 
     async def identify(topic: str) -> str:
         return identity
@@ -57,17 +57,17 @@ def named(identity: str = "topic-1") -> Callable[[str], Awaitable[str]]:
 
 
 def sink(root: Path | str, identity: str = "topic-1", name: str = "parquet", **values: Any) -> ParquetSink:
-    """A sink that asks no Kafka; it is not open."""
+    """A sink without Kafka, not opened."""
     return ParquetSink(name, settings(root, **values), named(identity))
 
 
 def files(root: Path) -> list[Path]:
-    """What a reader finds."""
+    """The files that a reader finds."""
     return sorted(root.glob("day=*/*.parquet"))
 
 
 def places(root: Path) -> list[Place]:
-    """(partition, offset) of every row of every file, in order; what stands twice is in it twice."""
+    """(partition, offset) of every row of every file, in order, with repeats."""
     found: list[Place] = []
     for path in files(root):
         table = pq.ParquetFile(path).read(["kafka_partition", "kafka_offset"])
@@ -88,7 +88,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def refused(folder: Path) -> Iterator[None]:
-    """A directory in whose place there is a file: nobody can write into it, root neither."""
+    """A path of a directory at which there is a file: no user can write there, not even root."""
     away = folder.with_name(f"{folder.name}.away")
     folder.rename(away)
     folder.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Stores for tests: one that ends, stands still or fails at any of its calls."""
+"""Stores for tests: a store that ends the process, pauses or fails at any call."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class DiedError(Exception):
-    """The process has ended here."""
+    """Simulates the end of the process."""
 
 
 def nothing() -> None:
@@ -18,7 +18,7 @@ def nothing() -> None:
 
 
 class HookedStore:
-    """Calls `before` and `after` the call with the number `at`, from 0 on; what they raise ends the call."""
+    """Calls `before` and `after` around the call number `at`, from 0; an error that they raise ends the call."""
 
     def __init__(
         self, store: LakeStore, at: int, before: Callable[[], None] = nothing, after: Callable[[], None] = nothing

@@ -1,4 +1,4 @@
-"""Claims: a process that ends or stands still at any call to the store, and the one that takes over from it."""
+"""Claims: a process that ends or pauses at any call to the store, and its successor."""
 
 import shutil
 from collections.abc import Callable
@@ -29,17 +29,17 @@ LAST = 160  # offset after the last record
 
 
 def two_days(first: int, after: int) -> list[SinkRecord]:
-    """Records whose readings are of two days in turn: two files a claim."""
+    """Records whose readings are of two days in turn: two files per claim."""
     return [record(offset, time=START.replace(day=29 + offset % 2)) for offset in range(first, after)]
 
 
 class Writing:
-    """A process that writes the topic's records, some at a time."""
+    """A process that writes the topic's records in several flushes."""
 
     def __init__(self, store: LakeStore, encoder: ThreadPoolExecutor) -> None:
         self._store, self._encoder = store, encoder
         self.chain = Chain(store, ORIGIN, "t")
-        self.at = self.chain.load()  # what comes before is read; it need not be claimed, where it was there already
+        self.at = self.chain.load()  # earlier records are read; they need no claim if they were in files already
 
     def write(self, after: int, step: int = 80) -> None:
         """Write what is from the end of the chain up to `after`, as one that has read it before."""
@@ -54,7 +54,7 @@ class Writing:
 
 
 def calls_of(tmp_path: Path, encoder: ThreadPoolExecutor) -> int:
-    """How many calls to the store it takes to write all."""
+    """The number of calls to the store for writing all records."""
     store = HookedStore(LocalStore(tmp_path / "counted"), -1)
     Writing(store, encoder).write(LAST)
     return store.calls
@@ -96,8 +96,8 @@ def test_a_process_may_stand_still_at_any_call_while_another_goes_on(
     everywhere(tmp_path, encoder, lambda root: Writing(LocalStore(root), encoder).write(upto, 50), after)
 
 
-def test_one_that_stood_still_for_many_claims_writes_nothing(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
-    """The claim that it would have to find taken has been removed as an old one."""
+def test_a_process_paused_for_many_claims_writes_no_rows(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    """The claim that it would collide with has been removed as an old claim."""
     late = Writing(LocalStore(tmp_path), encoder)
     Writing(LocalStore(tmp_path), encoder).write(100, 10)
     names = sorted((tmp_path / ORIGIN.claims).iterdir())
@@ -147,17 +147,17 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
                 break
 
 
-def test_a_log_that_lost_its_end_has_a_chain_of_its_own(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
-    """Whoever finds it out, and however many do: rows that are there already are left out, the others written."""
+def test_a_truncated_log_has_a_separate_chain(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    """For any number of processes that detect the truncation: existing rows are left out, other rows are written."""
     Writing(LocalStore(tmp_path), encoder).write(100)
     first, second = (Chain(LocalStore(tmp_path), ORIGIN, "t") for _ in range(2))
     first.cut()
-    second.cut()  # it would be a cut of the chain that has just begun, where nothing is claimed
+    second.cut()  # would cut the new chain, which has no claims yet
     assert (first.position, first.doubt, first.earlier) == (0, 100, [ORIGIN])
     assert first.origin == second.origin == ORIGIN.after_cut != ORIGIN
     anew = Writing(LocalStore(tmp_path), encoder)
     assert anew.chain.position == 0
-    anew.write(LAST, 70)  # the log as it was, and on
+    anew.write(LAST, 70)  # the former log, and more
     assert places(tmp_path) == expected(range(LAST))
     assert Chain(LocalStore(tmp_path), ORIGIN, "t").load() == LAST
     first.cut()
@@ -168,7 +168,7 @@ def test_a_log_that_lost_its_end_has_a_chain_of_its_own(tmp_path: Path, encoder:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_process_may_end_at_any_call_while_a_log_that_lost_its_end_is_read(
+def test_a_process_may_end_at_any_call_while_a_truncated_log_is_read(
     tmp_path: Path, encoder: ThreadPoolExecutor, after: bool
 ) -> None:
     def anew(store: LakeStore) -> None:

@@ -1,4 +1,4 @@
-"""Records to columns: every kind of column exactly as it was read, and encodings that fit the values."""
+"""Records to columns: exact values in every kind of column, and encodings that fit the values."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -102,7 +102,7 @@ def test_few_values_get_a_dictionary_and_many_an_encoding() -> None:
 
 
 class Rival(Struct):
-    """It has a column that every file has."""
+    """A schema with a column that every file has."""
 
     day: str | None = None
 

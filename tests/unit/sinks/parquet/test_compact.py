@@ -1,4 +1,4 @@
-"""Compaction: fewer files with the same rows, whatever the sink does meanwhile and wherever it ends."""
+"""Compaction: fewer files with the same rows, beside a running sink and with an end at any call."""
 
 import shutil
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from tests.unit.sinks.parquet.stores import DiedError, HookedStore, die, nothing
 
 
 async def written(root: Path, *batches: Sequence[SinkRecord], **values: Any) -> None:
-    """Write each of the batches with a flush of its own."""
+    """Write each batch with a separate flush."""
     one = sink(root, **values)
     for batch in batches:
         one.add(batch)
@@ -35,7 +35,7 @@ async def written(root: Path, *batches: Sequence[SinkRecord], **values: Any) -> 
 
 
 async def small_files(root: Path) -> list[tuple[int, int]]:
-    """Three files of two partitions each, of today, the newest of which are pinned; returns what is in them."""
+    """Three files in each of two partitions, of today, the newest of which are pinned; returns their rows."""
     await written(root, *(records(at, at + 10, partition) for at in range(0, 40, 10) for partition in (0, 1)))
     return expected(range(40)) + expected(range(40), partition=1)
 
@@ -82,7 +82,7 @@ async def test_the_sink_goes_on_beside_it_and_what_it_adds_is_merged_later(tmp_p
 
 
 async def test_records_that_stand_in_two_files_stand_in_one_afterwards(tmp_path: Path) -> None:
-    """As two processes may leave them in a bucket."""
+    """As two processes may leave such files in a bucket."""
     await written(tmp_path, records(0, 100), records(100, 150), records(150, 250), records(250, 260))
     other = tmp_path / "other"
     await written(other, records(0, 100), records(100, 200), records(200, 230), records(230, 231))
@@ -156,7 +156,7 @@ async def test_each_day_has_files_of_its_own(tmp_path: Path) -> None:
 
 
 def lake_file(first: int, last: int, size: int, partition: int = 0) -> LakeFile:
-    """A file of that many bytes."""
+    """A file of this size, bytes."""
     return LakeFile(FileName("day=2026-11-30", LakePartition("t", "00000000", partition), first, last, False), size)
 
 

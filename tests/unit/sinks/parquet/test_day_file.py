@@ -1,4 +1,4 @@
-"""A file that grows in memory: what it takes there, row groups, and an encoder that fails."""
+"""A file that grows in memory: its memory, its row groups, and an encoder that fails."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +22,7 @@ def test_encoded_rows_take_an_eighth_of_the_memory() -> None:
         file, batch = DayFile("2026-11-30", LAYOUT, encoder), LAYOUT.batch(records(0, 2048))
         for at in range(ROW_GROUP // 2048):
             file.add(batch, at, at)
-        encoder.submit(int).result()  # whatever was before it is done
+        encoder.submit(int).result()  # the encoder has finished earlier work
         arrow = batch.nbytes * (ROW_GROUP // 2048)
         assert 0 < file.bytes < arrow / 8
         file.add(batch, 99, 99)
@@ -50,7 +50,7 @@ class _Broken(FileLayout):
         raise MemoryError("no room")
 
 
-def test_an_encoder_that_fails_is_heard_at_the_end() -> None:
+def test_an_encoder_failure_is_raised_at_the_end() -> None:
     with ThreadPoolExecutor(1) as encoder:
         file = DayFile("2026-11-30", _Broken(DEFAULT, "zstd", encodings=True), encoder)
         batch = LAYOUT.batch(records(0, ROW_GROUP))
@@ -79,5 +79,5 @@ def test_a_file_is_cut_at_an_offset() -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {b"iot-stream": b"{"}, {b"iot-stream": b'{"first":1}'}])
-def test_a_footer_of_others_is_none(metadata: dict[bytes, bytes] | None) -> None:
+def test_a_footer_of_another_program_is_ignored(metadata: dict[bytes, bytes] | None) -> None:
     assert footer_of(metadata) is None

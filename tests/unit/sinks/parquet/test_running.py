@@ -1,4 +1,4 @@
-"""The Parquet sink under the runner, on a log in memory: kills between a flush and its letters, logs that lose ends."""
+"""The Parquet sink with the runner, on a log in memory: kills between a flush and its dead letters, truncated logs."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.waiting import until
 
 
 class PoisonedSink(ParquetSink):
-    """Of every seventh record the reading fits no column."""
+    """The reading of every seventh record fits no column."""
 
     def add(self, records: Sequence[SinkRecord]) -> None:
         super().add([_poisoned(one) if one.offset % 7 == 3 else one for one in records])
@@ -79,10 +79,10 @@ async def test_dead_letters_of_a_published_file_are_sent_by_the_next_owner(world
 
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("committed", [100, 40])
-async def test_a_log_that_has_lost_its_end_costs_no_row_and_doubles_none(
+async def test_a_truncated_log_loses_and_repeats_no_row(
     world: World, tmp_path: Path, running: bool, committed: int
 ) -> None:
-    """Offsets 0 to 59 are as before, from 60 on there are other records."""
+    """Offsets 0 to 59 are as before, other records begin at 60."""
     world.log.append(0, 100)
     world.start()
     await world.consumer.assign(0, 1)

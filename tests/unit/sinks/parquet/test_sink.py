@@ -1,4 +1,6 @@
-"""The Parquet sink on a directory: what is in the files, how far a flush came, and who writes what after a takeover."""
+"""The Parquet sink on a directory: the content of files, the results of flushes, and which process writes after a
+takeover.
+"""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -79,11 +81,11 @@ async def test_readings_of_other_days_are_in_the_directories_of_those_days(tmp_p
 async def test_reading_goes_on_after_the_last_file_whatever_kafka_knows(tmp_path: Path) -> None:
     first = sink(tmp_path)
     first.add(records(0, 100))
-    await first.flush()  # and it ends here, before Kafka's commit
+    await first.flush()  # the process ends here, before Kafka's commit
     second = sink(tmp_path)
     await second.open()
     assert await second.resume("iot-stream", [0, 1]) == {0: 100}
-    second.add(records(50, 120))  # whoever does not ask is given no row twice all the same
+    second.add(records(50, 120))  # no repeated rows without `resume` either
     assert (await second.flush()).upto == {0: 120}
     assert places(tmp_path) == expected(range(120))
 
@@ -97,12 +99,12 @@ async def test_of_two_that_hold_the_same_records_one_writes_them(tmp_path: Path)
     assert (await owner.flush()).upto == {0: 150}
     assert (await paused.flush()).upto == {0: 200}
     assert places(tmp_path) == expected(range(200))
-    owner.add(records(150, 260))  # what the paused one has written is in here too
+    owner.add(records(150, 260))  # includes the rows of the paused process
     assert (await owner.flush()).upto == {0: 260}
     assert places(tmp_path) == expected(range(260))
 
 
-async def test_who_is_first_may_be_the_paused_one(tmp_path: Path) -> None:
+async def test_the_paused_process_may_be_first(tmp_path: Path) -> None:
     paused, owner = sink(tmp_path), sink(tmp_path)
     for one in (paused, owner):
         await one.resume("iot-stream", [0])
@@ -115,7 +117,7 @@ async def test_who_is_first_may_be_the_paused_one(tmp_path: Path) -> None:
     assert places(tmp_path) == expected(range(300))
 
 
-async def test_a_place_that_takes_nothing_costs_time_and_no_record(tmp_path: Path) -> None:
+async def test_an_unavailable_store_delays_records_and_loses_none(tmp_path: Path) -> None:
     root = tmp_path / "lake"
     one = sink(root)
     await one.open()
@@ -136,7 +138,7 @@ async def test_what_was_written_before_a_failure_is_said_with_it(tmp_path: Path)
     one = sink(tmp_path)
     await one.resume("iot-stream", [0, 1])
     one.add([*records(0, 10), *records(0, 20, partition=1)])
-    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"  # where the second partition's claims go
+    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"  # the second partition's claims
     blocked.parent.mkdir(parents=True)
     blocked.write_bytes(b"")
     with pytest.raises(SinkUnavailable) as failure:
@@ -186,12 +188,12 @@ async def test_what_is_revoked_is_not_written(tmp_path: Path) -> None:
     assert places(tmp_path) == expected(range(15)) + expected(range(10), partition=1)
 
 
-async def test_reading_that_begins_again_without_a_word_writes_nothing_twice(tmp_path: Path) -> None:
+async def test_reading_again_without_begin_anew_writes_no_row_twice(tmp_path: Path) -> None:
     one = sink(tmp_path)
     await one.resume("iot-stream", [0])
     one.add(records(0, 100))
-    one.add(records(50, 120))  # some of it again
-    one.add(records(0, 130))  # all of it again
+    one.add(records(50, 120))  # some records again
+    one.add(records(0, 130))  # all records again
     assert one.held.records == 100 + 70 + 130, "each record that was added counts"
     assert (await one.flush()).upto == {0: 130}
     assert places(tmp_path) == expected(range(130))
@@ -219,7 +221,7 @@ async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_p
     one.add(records(0, 100))
     await one.flush()
     now[0] = "topic-2"
-    one.add(records(0, 50))  # nobody said a word
+    one.add(records(0, 50))  # without `begin_anew`
     assert (await one.flush()).upto == {0: 50}
     assert places(tmp_path) == sorted(expected(range(100)) + expected(range(50)))
     one.add(records(50, 60))
@@ -228,7 +230,7 @@ async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_p
 
 
 async def test_what_was_read_of_a_topic_is_written_as_of_this_topic(tmp_path: Path) -> None:
-    """Though it is made anew before a flush, and what was read begins before the end of the files, as after a kill."""
+    """Even if the topic is recreated before a flush, and reading began before the end of the files, as after a kill."""
     await written(tmp_path, 100)
     now = ["topic-1"]
 
@@ -247,7 +249,7 @@ async def test_what_was_read_of_a_topic_is_written_as_of_this_topic(tmp_path: Pa
     assert places(tmp_path) == sorted(expected(range(140)) + expected(range(50)))
 
 
-async def test_what_was_refused_of_a_partition_that_is_gone_is_not_told(tmp_path: Path) -> None:
+async def test_refusals_of_a_revoked_partition_are_not_reported(tmp_path: Path) -> None:
     one = sink(tmp_path)
     await one.resume("iot-stream", [0, 1])
     one.add([*records(0, 3), record(3, extra="\ud800"), *records(0, 10, partition=1)])
@@ -268,7 +270,7 @@ async def test_what_was_refused_of_a_partition_that_is_gone_is_not_told(tmp_path
     assert one.held.records == 0
 
 
-async def test_a_log_that_has_lost_its_end_begins_anew_beside_the_rows_of_before(tmp_path: Path) -> None:
+async def test_a_truncated_log_begins_a_new_chain_beside_earlier_rows(tmp_path: Path) -> None:
     await written(tmp_path, 100)
     one = sink(tmp_path)
     assert await one.resume("iot-stream", [0, 1]) == {0: 100}
@@ -281,13 +283,13 @@ async def test_a_log_that_has_lost_its_end_begins_anew_beside_the_rows_of_before
     assert places(tmp_path) == sorted(expected(range(100)) + expected(range(60, 90)))
     two = sink(tmp_path)
     assert await two.resume("iot-stream", [0, 1]) == {0: 90}
-    two.add([*records(30, 60), *others, *records(90, 120)])  # 90 to 99 are as they were, as a coincidence
+    two.add([*records(30, 60), *others, *records(90, 120)])  # 90 to 99 are equal by coincidence
     assert (await two.flush()).upto == {0: 120}
     assert places(tmp_path) == sorted(expected(range(120)) + expected(range(60, 90)))
 
 
 async def written(root: Path, after: int) -> None:
-    """Have a process write the records before `after`, and end before its commit."""
+    """Let a process write the records before `after`, and end before its commit."""
     one = sink(root)
     one.add(records(0, after))
     await one.flush()
@@ -319,7 +321,7 @@ async def test_a_row_that_fits_no_column_is_refused_alone(tmp_path: Path) -> Non
     assert places(tmp_path) == expected(range(3), range(4, 3000))
 
 
-async def test_so_much_memory_makes_a_flush_due(tmp_path: Path) -> None:
+async def test_the_limit_of_memory_makes_a_flush_due(tmp_path: Path) -> None:
     one = sink(tmp_path, parquet_rotate_bytes=1_000_000)
     one.add(records(0, CHUNK))
     assert not one.due
@@ -340,8 +342,8 @@ async def test_large_payloads_count_as_what_they_take(tmp_path: Path) -> None:
     assert (await one.flush()).upto == {0: 20}
 
 
-async def test_a_lake_is_that_of_one_sink(tmp_path: Path) -> None:
-    await sink(tmp_path, name="parquet").open()  # who only looks owns nothing
+async def test_a_lake_belongs_to_one_sink(tmp_path: Path) -> None:
+    await sink(tmp_path, name="parquet").open()  # `open` alone makes no owner
     for _ in range(2):
         archive = sink(tmp_path, name="archive")
         await archive.open()

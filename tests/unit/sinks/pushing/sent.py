@@ -1,4 +1,4 @@
-"""Records of sinks for tests: from what matters to the test alone."""
+"""Records of sinks for tests, made of only the values that matter to a test."""
 
 from typing import Any
 

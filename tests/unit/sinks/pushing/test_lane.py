@@ -1,4 +1,4 @@
-"""Batches of a lane, whatever a receiver does with them: in order per device, and nobody held up for long."""
+"""Batches of a lane with any behaviour of a receiver: in order per device, and no device is delayed for long."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -37,7 +37,7 @@ def offsets(batch: PushBatch | None) -> list[int]:
 
 
 class Receiver:
-    """Refuses each batch with a record of `bad` in it, and fails over each with one of `poison`."""
+    """Refuses each batch with a record of `bad`, and fails on each batch with a record of `poison`."""
 
     def __init__(self, bad: Collection[Place] = (), poison: Collection[Place] = ()) -> None:
         self.bad, self.poison = bad, poison
@@ -103,7 +103,7 @@ def test_after_some_failures_a_batch_is_halved_to_the_record_at_fault_and_others
     assert [receiver.flush(made) for _ in range(TRIES)] == [False] * TRIES
     assert sorted(one.offset for one in receiver.taken) == [0, 1, 2, 3, 5, 6, 7]
     assert made.doubtful, "all that is left is the device in doubt"
-    for number in range(STRIKES - 1):  # those behind it were taken already
+    for number in range(STRIKES - 1):  # the records after it were taken already
         assert not made.refused, f"{number} others were taken meanwhile"
         made.add(record(8 + number, f"u/other{number}"))
         receiver.flush(made)
@@ -135,7 +135,7 @@ def test_what_it_takes_of_another_lane_proves_that_it_is_there() -> None:
     assert [one.offset for one, _ in made.refused] == [0]
 
 
-def test_a_receiver_that_fails_over_all_is_away_and_nothing_is_refused() -> None:
+def test_a_receiver_that_fails_on_all_records_causes_no_refusal() -> None:
     records = [record(n, f"u/d{n % 5}") for n in range(30)]
     made, receiver = lane(*records, most=10), Receiver(poison=[place(one) for one in records])
     for _ in range(200):
@@ -148,7 +148,7 @@ def test_a_receiver_that_fails_over_all_is_away_and_nothing_is_refused() -> None
     assert sorted(one.offset for one in receiver.taken) == list(range(30))
 
 
-def test_a_device_that_is_known_to_send_what_it_fails_over_holds_up_nobody() -> None:
+def test_a_device_with_many_faulty_records_delays_no_other_device() -> None:
     made, receiver = lane(most=10), Receiver(poison=[(0, n) for n in range(1000) if n % 10])
     for start in range(0, 1000, 10):
         made.add(record(start, f"u/good{start}"))
@@ -211,8 +211,8 @@ def test_what_is_dropped_is_gone_and_the_rest_is_in_order() -> None:
 
 SENDS = st.lists(
     st.tuples(
-        st.lists(st.integers(0, 4), max_size=12),  # devices, one record each
-        st.text("ab.", max_size=5),  # what becomes of the requests
+        st.lists(st.integers(0, 4), max_size=12),  # devices of one record each
+        st.text("ab.", max_size=5),  # outcomes of the requests
     ),
     max_size=12,
 )
@@ -229,7 +229,7 @@ def test_every_record_is_taken_in_order_or_refused_for_good_reason(
             made.add(record(offset, f"u/d{device}"))
             offset += 1
         receiver.flush(made, cuts)
-    for number in range(40 + 12 * offset):  # nothing is cut any more, and there are others
+    for number in range(40 + 12 * offset):  # no more cuts, and records of other devices
         made.add(record(1000 + number, "u/other"))
         receiver.flush(made)
     assert not [one for one in made.records() if one.offset < 1000]

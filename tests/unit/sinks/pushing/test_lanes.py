@@ -1,4 +1,4 @@
-"""What is held by several lanes, and how far they came."""
+"""The buffer of several lanes, and the results of their flushes."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from tests.unit.sinks.pushing.sent import record
 
 
 def lanes(count: int = 2, most: int = 3, full: int = 100) -> tuple[list[PushLane], PushLanes]:
-    """Devices are d0, d1, ...: the number is that of the lane."""
+    """Devices are d0, d1, ...: the number of a device is the number of its lane."""
     made = [PushLane(most, 1 << 20) for _ in range(count)]
     return made, PushLanes(made, lambda one: int(one.device_id[1:]) % count, full, 1 << 20)
 
@@ -53,7 +53,7 @@ def test_it_is_full_with_as_many_as_it_may_hold() -> None:
     assert not whole.held.full
 
 
-def test_a_flush_tells_what_was_settled_once() -> None:
+def test_a_flush_reports_what_was_settled_once() -> None:
     made, whole = lanes()
     whole.add([record(n, f"u/d{n % 2}", partition=n // 3) for n in range(6)])
     whole.begin()
@@ -68,7 +68,7 @@ def test_a_flush_tells_what_was_settled_once() -> None:
     assert whole.finish() == ({0: 3, 1: 6}, [])
 
 
-def test_a_failure_tells_what_was_settled_all_the_same() -> None:
+def test_a_failure_reports_what_was_settled() -> None:
     made, whole = lanes()
     whole.add([record(n, f"u/d{n % 2}") for n in range(4)])
     whole.begin()
@@ -107,7 +107,7 @@ def test_every_other_failure_over_a_device_in_doubt_lets_others_in() -> None:
     whole.fail(SinkUnavailable("it fails"), in_doubt=True)
     for _ in range(2):
         with pytest.raises(SinkUnavailable):
-            whole.finish()  # there is no more room
+            whole.finish()  # the buffer is full
     whole.begin()
     whole.fail(SinkUnavailable("nobody there"))
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_every_other_failure_over_a_device_in_doubt_lets_others_in() -> None:
             whole.finish()
 
 
-def test_what_is_revoked_is_neither_held_nor_told_of() -> None:
+def test_revoked_records_are_neither_held_nor_reported() -> None:
     _, whole = lanes()
     whole.add([record(n, f"u/d{n % 2}", partition=n % 2) for n in range(4)])
     whole.drop([1])
@@ -129,7 +129,9 @@ def test_what_is_revoked_is_neither_held_nor_told_of() -> None:
     adds=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=40),
     steps=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["take", "reject", "later", "refuse", "fail"]))),
 )
-def test_nothing_that_is_open_is_called_done(adds: list[tuple[int, int]], steps: list[tuple[int, str]]) -> None:
+def test_open_records_are_never_reported_as_completed(
+    adds: list[tuple[int, int]], steps: list[tuple[int, str]]
+) -> None:
     made, whole = lanes(3)
     records = [record(n, f"u/d{device}", partition) for n, (partition, device) in enumerate(adds)]
     whole.add(records)

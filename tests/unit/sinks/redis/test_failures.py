@@ -1,4 +1,4 @@
-"""What an operator is told of an error of Redis."""
+"""The messages and cures for errors of Redis."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""What Redis keeps of a reading, and which of two readings stays."""
+"""The value of a reading in Redis, and which of two readings is kept."""
 
 import json
 from decimal import Decimal
@@ -17,7 +17,7 @@ SETBACK = 300_000.0  # milliseconds
 
 
 class Priced(Struct):
-    """A column that is exact."""
+    """A column of an exact type."""
 
     price: Decimal
 
@@ -34,7 +34,7 @@ def test_a_value_is_the_row_as_json() -> None:
     ("seconds", "time"), [(0, "2026-11-21T02:00:00Z"), (0.000001, "02:00:00.000001Z"), (0.1, "02:00:00.100000Z")]
 )
 def test_times_have_no_digits_or_six(seconds: float, time: str) -> None:
-    """The script that guards a value compares them as text."""
+    """The script LAST_VALUES compares times as text."""
     assert json.loads(value_maker(DEFAULT)(sink_record(seconds=seconds)))["time"].endswith(time)
 
 
@@ -54,12 +54,12 @@ def test_no_number_is_null() -> None:
     ("seconds", "sequence", "came", "stays"),
     [
         (1, 1, 1, True),
-        (0, 6, 1, True),  # as old, and later in the device's own order
-        (0, 5, 1, True),  # the same again
+        (0, 6, 1, True),  # equal time, and later by sequence_id
+        (0, 5, 1, True),  # a repeat
         (0, 4, 1, False),
         (-1, 9, 1, False),
         (-1, 9, 299, False),
-        (-1, 9, 300, True),  # the device has sent nothing newer for so long
+        (-1, 9, 300, True),  # the device has sent only older readings for the setback time
         (-1, 9, -300, False),  # a replay
     ],
 )

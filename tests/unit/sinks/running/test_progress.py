@@ -1,4 +1,4 @@
-"""How far a partition may be committed."""
+"""The offset of a partition that may be committed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def test_what_is_left_out_is_done_at_once() -> None:
     assert progress.to_commit() == {}
 
 
-def test_what_is_held_is_not_done_and_neither_is_what_comes_after_it() -> None:
+def test_held_records_and_later_records_are_not_completed() -> None:
     progress = begun(committed=10)
     progress.read(0, 20, [17], 1_000)
     progress.read(0, 30, [], 0)
@@ -38,7 +38,7 @@ def test_what_is_held_is_not_done_and_neither_is_what_comes_after_it() -> None:
     assert progress.oldest is None
 
 
-def test_the_oldest_is_that_of_the_first_that_is_held() -> None:
+def test_the_oldest_is_the_first_held_record() -> None:
     progress = begun()
     progress.read(0, 11, [10], 5_000)
     progress.read(0, 12, [11], 5_100)

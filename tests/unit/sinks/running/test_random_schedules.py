@@ -1,4 +1,4 @@
-"""A sink under random schedules of outages, refusals, rebalances, kills and stops: nothing is lost, ever."""
+"""A sink under random schedules of outages, refusals, rebalances, kills and stops: no record is ever lost."""
 
 import asyncio
 from typing import Any
@@ -89,7 +89,7 @@ async def _step(world: World, mine: set[int], step: Any) -> set[int]:
 
 
 def _others(world: World, partition: int, count: int) -> None:
-    """Another process of the sink writes some of a partition that is its own, and commits."""
+    """Another process of the sink writes records of its own partition, and commits."""
     begin = world.log.committed.get(partition, 0)
     end = min(len(world.log.records[partition]), begin + count)
     for offset in range(begin, end):
@@ -99,7 +99,7 @@ def _others(world: World, partition: int, count: int) -> None:
 
 
 async def _heal(world: World) -> None:
-    """All is well again, and everything is ours; a stop flushes what is held."""
+    """End all failures, and assign all partitions to this process; a stop flushes the buffer."""
     world.destination.away, world.log.away, world.letters.fails, world.destination.fails_after = False, False, 0, None
     world.destination.answers.set()
     await world.consumer.assign(0, 1, 2)

@@ -37,7 +37,7 @@ async def test_everything_is_written_once_and_committed(world: World) -> None:
     assert world.runner.books.balance(0) == 0
 
 
-async def test_a_destination_that_is_away_is_waited_for_and_nothing_more_is_read(world: World) -> None:
+async def test_reading_stops_while_the_destination_is_unavailable(world: World) -> None:
     world.destination.away = True
     world.log.append(0, 100)
     await world.consumer.assign(0)
@@ -121,7 +121,7 @@ async def test_nothing_is_committed_while_dead_letters_cannot_be_sent(world: Wor
     assert not any(world.log.committed.values())
 
 
-async def test_partitions_that_stay_keep_what_is_held_and_lost_ones_do_not(world: World) -> None:
+async def test_kept_partitions_keep_held_records_and_revoked_partitions_drop_them(world: World) -> None:
     await world.kill()
     world.linger = 3600.0
     world.start()
@@ -156,7 +156,7 @@ async def test_what_others_have_written_meanwhile_is_let_go(world: World) -> Non
     assert sorted(offset for _, offset in world.destination.written) == list(range(25, 40))
 
 
-async def test_a_destination_that_keeps_offsets_is_believed(world: World) -> None:
+async def test_offsets_of_a_destination_are_used(world: World) -> None:
     await world.kill()
     world.destination.keeps_offsets = True
     for offset in range(12):
@@ -220,7 +220,7 @@ async def test_dead_letters_of_a_flush_are_sent_by_the_next_owner_of_the_partiti
     world.check()
 
 
-async def test_a_sink_that_has_committed_nothing_goes_on_no_later_than_its_destination() -> None:
+async def test_a_sink_without_a_commit_resumes_no_later_than_its_destination() -> None:
     world = World(1, sink_start="latest")
     await world.kill()
     world.destination.keeps_offsets = True
@@ -240,7 +240,7 @@ async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_kn
     await world.consumer.assign(0)
     await asyncio.sleep(0.1)
     assert not world.consumer.settled
-    world.log.append(0, 5)  # it is new, though nobody could note so
+    world.log.append(0, 5)  # new, though the end could not be committed before
     world.log.takes_no_commits = False
     await until(lambda: world.log.committed.get(0) == 25 and len(world.destination.written) == 5)
     world.log.takes_no_commits = True
@@ -257,7 +257,7 @@ async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_kn
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_a_log_that_has_lost_its_end_is_read_from_its_start_once(world: World, running: bool) -> None:
+async def test_a_truncated_log_is_read_from_its_start_once(world: World, running: bool) -> None:
     world.destination.keeps_offsets = True
     world.log.append(0, 100)
     await world.consumer.assign(0, 1)
@@ -283,7 +283,7 @@ async def test_a_log_that_has_lost_its_end_is_read_from_its_start_once(world: Wo
 
 
 async def test_a_destination_that_is_ahead_of_a_log_that_was_cut_after_the_commit(world: World) -> None:
-    """Killed between a flush and its commit; then the log loses its end."""
+    """Killed between a flush and its commit; then the log is truncated."""
     await world.kill()
     world.destination.keeps_offsets = True
     world.destination.written.update({(0, offset): 1 for offset in range(100)})
@@ -393,7 +393,7 @@ async def test_a_stop_flushes_and_commits(world: World) -> None:
     world.check()
 
 
-async def test_what_is_shown_as_held_is_no_more_once_it_is_committed(world: World) -> None:
+async def test_committed_records_are_not_shown_as_held(world: World) -> None:
     shown: dict[int, float] = {}
     commit = world.consumer.commit
 
@@ -460,7 +460,7 @@ async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(world: World
     assert world.log.committed == {0: 5}
 
 
-async def test_new_series_are_noted_before_the_commit(world: World) -> None:
+async def test_new_series_are_logged_before_the_commit(world: World) -> None:
     world.log.append(0, 40)
     await world.consumer.assign(0)
     await world.done()
@@ -484,7 +484,7 @@ async def test_series_over_the_limit_are_dropped_and_in_the_books() -> None:
     await world.end()
 
 
-async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: World) -> None:
+async def test_a_sink_that_reports_more_than_it_completed_is_detected(world: World) -> None:
     async def flush() -> Flushed:
         record = world.sink._held[0]
         return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
@@ -492,5 +492,5 @@ async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: Worl
     world.sink.flush = flush
     world.log.append(0, 1)
     await world.consumer.assign(0)
-    with pytest.raises(BooksError, match="let go of 0 records"):
+    with pytest.raises(BooksError, match="completed 0 records"):
         await asyncio.wait_for(world.task, 5)

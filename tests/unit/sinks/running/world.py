@@ -1,4 +1,4 @@
-"""The runner of a sink in a world without Kafka: a log in memory, its consumer group, and dead letters."""
+"""The runner of a sink without Kafka: a log in memory, its consumer group, and dead letters."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ QUICK: Mapping[str, Any] = {
 
 
 class Log:
-    """The input topic, and what the group of a sink has committed of it."""
+    """The input topic, and the committed offsets of a sink's group."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.records: dict[int, list[Any]] = {number: [] for number in range(partitions)}
@@ -32,7 +32,7 @@ class Log:
         self.identity, self.takes_no_commits = "topic-1", False
 
     def append(self, partition: int, count: int, **more: Any) -> None:
-        """So many readings more; the user of partition n is `u<n>`, its devices `d0` to `d9` in turn."""
+        """Append readings; the user of partition n is `u<n>`, its devices are `d0` to `d9` in turn."""
         log = self.records[partition]
         for _ in range(count):
             offset = len(log)
@@ -50,12 +50,12 @@ class LogConsumer(SinkConsumer):
         super().__init__(settings, "fake", stop)
         self.log, self._mine, self._at = log, frozenset[int](), dict[int, int]()
         self._consumer = object()
-        self.lease.renew(self.lease._clock() + 10**6)  # nobody else has the partitions
+        self.lease.renew(self.lease._clock() + 10**6)  # no other process has the partitions
         self.taken = 0
         self.most = 10_000
 
     async def assign(self, *partitions: int) -> None:
-        """A rebalance that gives us these."""
+        """A rebalance that assigns these partitions to this process."""
         await self._revoked()
         self._mine, self._at = frozenset(partitions), {}
         self._assigned()
@@ -94,7 +94,7 @@ class LogConsumer(SinkConsumer):
             raise KafkaConnectionError("away")
         found: dict[int, Sequence[Any]] = {}
         for number in sorted(self._at) if self._joined else ():
-            if self._at[number] > len(self.log.records[number]):  # as Kafka's client does it: auto_offset_reset
+            if self._at[number] > len(self.log.records[number]):  # as Kafka's client with auto_offset_reset
                 self._at[number] = self.log.begins.get(number, 0)
             records = self.log.records[number][self._at[number] :][: min(most, self.most)]
             if records:
@@ -156,7 +156,7 @@ class NotedSeries:
 
 
 class World:
-    """A log, a destination, and one process that runs a sink between them at a time."""
+    """A log, a destination, and one process at a time that runs a sink between them."""
 
     def __init__(self, partitions: int = 2, **settings: Any) -> None:
         self.settings = Settings(_env_file=None, **{**QUICK, **settings})
@@ -167,7 +167,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """A new process, which has nothing in memory."""
+        """A new process, with an empty memory."""
         self.stop = asyncio.Event()
         self.consumer = LogConsumer(self.settings, self.log, self.stop)
         self.sink = self.made()
@@ -176,7 +176,7 @@ class World:
         self.task = asyncio.create_task(self.runner.run())
 
     async def kill(self) -> None:
-        """As kill -9: nothing is flushed or committed."""
+        """As kill -9: no flush and no commit."""
         self.task.cancel()
         await asyncio.wait({self.task})
 
@@ -192,7 +192,7 @@ class World:
             self.task.result()
 
     def all_committed(self) -> bool:
-        """Whether the group has committed the end of each partition that is ours."""
+        """Whether the group has committed the end of each assigned partition."""
         return all(
             self.log.committed.get(number, 0) == len(self.log.records[number]) for number in self.consumer.assigned
         )
