@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import secrets
 import signal
 from collections.abc import Generator, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 
 from app.local.servers.mosquitto import Mosquitto
 from tests import servers
@@ -108,6 +110,14 @@ def mosquitto() -> Iterator[servers.MqttServer]:
 
 _embedded: list[Mosquitto] = []
 LEFT_BEHIND = 1 << 20  # bytes of sessions
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process silences all logs: so it would for the tests after it."""
+    yield
+    logging.disable(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module", autouse=True)
