@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,17 @@ class Layout:
         """The files that say what was asked for beside the programs that always run."""
         return self.fleet_wanted, self.ways_wanted, self.sinks_wanted, self.sink_servers_wanted
 
-    def choose_ports(self) -> dict[str, int]:
+    def choose_ports(self, claim: Callable[[int], bool] = lambda port: True) -> dict[str, int]:
         """A port for each name of DEFAULT_PORTS, and remember them: the port of last time, else the default, else a
-        free one. What still runs keeps its own. Raises TransientError when no port is free.
+        free one. What still runs keeps its own. `claim` is false for a port of another stack, also while nothing
+        listens there. Raises TransientError when no port is free.
         """
         remembered, running = self.read_json(self.ports), self._left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
             kind = socket.SOCK_DGRAM if name in OVER_UDP else socket.SOCK_STREAM
             runs = name.split()[0] in running
-            ports[name] = choose_port(remembered.get(name), default, runs, set(ports.values()), kind)
+            ports[name] = choose_port(remembered.get(name), default, runs, set(ports.values()), kind, claim)
         write_private(self.ports, json.dumps(ports) + "\n")
         return ports
 
@@ -153,19 +154,25 @@ def one_start_at_a_time() -> Iterator[None]:
 
 
 def choose_port(
-    remembered: int | None, default: int, running: bool, taken: set[int], kind: int = socket.SOCK_STREAM
+    remembered: int | None,
+    default: int,
+    running: bool,
+    taken: set[int],
+    kind: int = socket.SOCK_STREAM,
+    claim: Callable[[int], bool] = lambda port: True,
 ) -> int:
     """The port of one server: its own while it is `running`, else the first free port of `remembered` (None: no port
     was) and `default`, else any. `taken` are ports given to other servers in this round, which do not listen yet;
-    `kind` of socket: SOCK_DGRAM for UDP. Raises TransientError when no port is free.
+    `kind` of socket: SOCK_DGRAM for UDP; `claim` as in choose_ports. Raises TransientError when no port is free.
     """
     if running and remembered:
+        claim(remembered)
         return remembered
     for port in (remembered, default):
-        if port and port not in taken and port_is_free(port, kind):
+        if port and port not in taken and port_is_free(port, kind) and claim(port):
             return port
     free = free_port(kind=kind)
-    while free in taken:
+    while free in taken or not claim(free):
         free = free_port(kind=kind)
     return free
 

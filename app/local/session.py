@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.errors import IotStreamError, PermanentError
 from app.local.layout import Layout, one_start_at_a_time
+from app.local.port_claims import PortClaims
 from app.local.stack import Stack
 
 TICK = 0.5  # seconds between two looks at the processes
@@ -20,11 +21,12 @@ class StackSession:
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
         """`say` gets lines for a person, from the supervisor's thread. Waits until no other stack of this account is
-        starting. Raises TransientError when no port is free.
+        starting. Raises TransientError when no port is free, PermanentError as PortClaims does.
         """
         self._starting, self._say = ExitStack(), say
         self._starting.enter_context(one_start_at_a_time())
-        self.stack = Stack(layout, layout.choose_ports(), say)
+        self._claims = PortClaims()
+        self.stack = Stack(layout, layout.choose_ports(self._claims.claim), say)
         self.stopped, self.ready, self._asked = threading.Event(), threading.Event(), threading.Event()
         self.problem: IotStreamError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor")
@@ -39,6 +41,7 @@ class StackSession:
         self.stopped.set()
         self.stack.stop()
         self._thread.join()
+        self._claims.close()
         if self.problem is not None:
             raise self.problem
 
