@@ -58,23 +58,24 @@ async def test_by_hand_a_good_call_is_a_good_call(it: World, path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "unary", "streamed"),
     [
-        (message(b"", size=0xFFFFFFFF), 8, 8),
-        (message(GOOD, size=(2 << 20) + 1), 8, 8),
-        (message(GOOD, size=len(GOOD) - 1), 3, 3),
-        (message(GOOD, flag=1), 13, 13),
+        (message(b"", size=0xFFFFFFFF), "8", "8"),
+        (message(GOOD, size=(2 << 20) + 1), "8", "8"),
+        (message(GOOD, size=len(GOOD) - 1), "3", "3"),
+        (message(GOOD, flag=1), "13", "13"),
         # gRPC takes a message that does not become whole for the end of the stream: it has no ack.
-        (message(GOOD, size=len(GOOD) + 1), 3, 0),
-        (message(GOOD, flag=7), 0, 0),  # to gRPC an empty message: an ack of nothing
-        (message(GOOD)[:4], 3, 0),
-        (b"", 3, 0),
+        (message(GOOD, size=len(GOOD) + 1), "3", "0"),
+        # To gRPC an empty message, an ack of nothing; or none, where the end of the call is seen first.
+        (message(GOOD, flag=7), "0 3", "0"),
+        (message(GOOD)[:4], "3", "0"),
+        (b"", "3", "0"),
     ],
 )
 async def test_wrong_lengths_and_frames_end_their_call(
-    it: World, path: Path, data: bytes, unary: int, streamed: int
+    it: World, path: Path, data: bytes, unary: str, streamed: str
 ) -> None:
-    for method, number in ((PUSH, unary), (STREAM, streamed)):
+    for method, numbers in ((PUSH, unary), (STREAM, streamed)):
         found = await asyncio.to_thread(ended, path, data, method)
-        assert status(number) in found, found
+        assert any(status(int(number)) in found for number in numbers.split()), found
     assert it.written == []
 
 
