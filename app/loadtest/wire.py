@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import mqtt5
 
 from app.errors import WireError
+from app.mqtt.frames import control_packet, frame
 
 PUBACK = 0x40
 DUP = 0x08
@@ -100,44 +101,20 @@ class PacketCutter:
                 found.append(Puback(data[at + 2] << 8 | data[at + 3], 0))
                 at += 4
                 continue
-            stop = _end_of_packet(data, at)
-            if stop is None or stop > end:
+            body, stop = frame(data, at, PACKET_MAX)
+            if stop > end:
                 break
-            found.append(_packet(data[at:stop]))
+            found.append(_packet(data[at:stop], body - at))
             at = stop
         self._rest = data[at:]
         return found
 
 
-def _end_of_packet(data: bytes, at: int) -> int | None:
-    """Where the packet at `at` ends; None while its length has not come in whole."""
-    size = shift = 0
-    for index in range(at + 1, at + 5):
-        if index >= len(data):
-            return None
-        size |= (data[index] & 0x7F) << shift
-        if data[index] < 0x80:
-            if size > PACKET_MAX:
-                raise WireError(f"a packet of {size} bytes for somebody who subscribes to nothing")
-            return index + 1 + size
-        shift += 7
-    raise WireError("a remaining length of more than four bytes")
-
-
-def _packet(packet: bytes) -> Any:
-    if packet[0] == PUBACK:
-        body = packet[next(index for index in range(1, 5) if packet[index] < 0x80) + 1 :]
-        if len(body) < 2:
-            raise WireError("a malformed PUBACK")
-        return Puback(body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
-    try:
-        found, size = mqtt5.read(memoryview(packet))
-    except (IndexError, ValueError) as wrong:
-        raise WireError(f"a malformed packet: {wrong}") from None
-    except BaseException as panic:
-        if type(panic).__name__ != "PanicException":  # a BaseException of the codec; it cannot be imported
-            raise
-        raise WireError("a malformed packet: text that is not UTF-8") from None
-    if size != len(packet):
-        raise WireError("a malformed packet: its length does not fit its content")
-    return found
+def _packet(packet: bytes, body: int) -> Any:
+    """A packet whose body begins at `body`. PUBACK is read here: mqtt5 refuses reason codes that it does not know."""
+    if packet[0] != PUBACK:
+        return control_packet(packet)
+    content = packet[body:]
+    if len(content) < 2:
+        raise WireError("a malformed PUBACK")
+    return Puback(content[0] << 8 | content[1], content[2] if len(content) > 2 else 0)

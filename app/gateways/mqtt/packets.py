@@ -1,17 +1,16 @@
 """Bytes from the MQTT 5 broker -> packets; linear in the bytes read, whatever the chunks; no I/O.
 
-PUBLISH is taken apart here, all other packets by mqtt5 (Rust). mqtt5 panics on text that is not UTF-8, which in a
-PUBLISH any device may send; and it says "not enough bytes" both for half a packet and for a whole one whose inner
-lengths lie, so frames are cut here.
+PUBLISH is taken apart here, all other packets by mqtt5 (Rust), which panics on text that is not UTF-8; in a PUBLISH
+any device may send such text.
 """
 
 from typing import Any, TypeAlias
 
-import mqtt5
 from msgspec import Struct
 
 from app.errors import WireError
 from app.gateways.mqtt.properties import user_properties
+from app.mqtt.frames import control_packet, frame
 
 
 class Publish(Struct, frozen=True, gc=False):
@@ -65,28 +64,9 @@ class Reader:
             if stop > end:
                 self._rest, self._need = bytearray(memoryview(data)[at:]), stop - at
                 break
-            found.append(_message(data, at, body, stop) if data[at] >> 4 == 3 else _control(data[at:stop]))
+            found.append(_message(data, at, body, stop) if data[at] >> 4 == 3 else control_packet(data[at:stop]))
             at = stop
         return found
-
-
-def frame(data: bytes, at: int, max_bytes: int) -> tuple[int, int]:
-    """Where the body of the packet at `at` begins, and where it ends; an end beyond the data while that is not known.
-
-    Raises WireError for a malformed length or a packet above `max_bytes`, before anything of that size is kept.
-    """
-    remaining = shift = 0
-    for index in range(at + 1, at + 5):
-        if index >= len(data):
-            return index, len(data) + 1
-        remaining |= (data[index] & 0x7F) << shift
-        if data[index] < 0x80:
-            stop = index + 1 + remaining
-            if stop - at > max_bytes:
-                raise WireError(f"a packet of {stop - at} bytes; this bridge announced at most {max_bytes}")
-            return index + 1, stop
-        shift += 7
-    raise WireError("a remaining length of more than four bytes")
 
 
 def _message(data: bytes, at: int, body: int, stop: int) -> Publish | MalformedPublish:
@@ -112,17 +92,3 @@ def _message(data: bytes, at: int, body: int, stop: int) -> Publish | MalformedP
         except UnicodeDecodeError:
             pass
     return MalformedPublish(topic, payload, packet_id, again, retained)
-
-
-def _control(packet: bytes) -> Any:
-    try:
-        found, size = mqtt5.read(memoryview(packet))
-    except (IndexError, ValueError) as wrong:
-        raise WireError(f"a malformed packet: {wrong}") from None
-    except BaseException as panic:
-        if type(panic).__name__ != "PanicException":  # a BaseException of the codec; it cannot be imported
-            raise
-        raise WireError("a malformed packet: text that is not UTF-8") from None
-    if size != len(packet):
-        raise WireError("a malformed packet: its length does not fit its content")
-    return found

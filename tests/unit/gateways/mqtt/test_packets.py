@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import WireError
-from app.gateways.mqtt.packets import MalformedPublish, Publish, Reader, frame
+from app.gateways.mqtt.packets import MalformedPublish, Publish, Reader
+from app.mqtt.frames import frame
 
 LIMIT = 1 << 21
 
@@ -97,7 +98,7 @@ def test_qos_0_has_no_packet_id() -> None:
     [
         (b"\x00\x00", "malformed packet"),
         (b"\x30\xff\xff\xff\xff\x7f", "remaining length"),
-        (b"\x30\x80\x80\x80\x01", "announced at most"),
+        (b"\x30\x80\x80\x80\x01", "were announced"),
         (mqtt5.PublishPacket("", b"", topic_alias=1).write(), "alias"),
         (mqtt5.PublishPacket("a", b"", qos=mqtt5.QoS.EXACTLY_ONCE, packet_id=1).write(), "QoS 2"),
         (b"\x32\x05\x00\x09abc", "malformed PUBLISH"),  # the topic's length reaches beyond the packet
