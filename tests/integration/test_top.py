@@ -19,7 +19,7 @@ from app.top.sources.database import DatabaseSource
 from app.top.sources.group import GroupSource
 from tests.faults.test_dead_letter_topic import send
 from tests.servers import KafkaServer, MqttServer
-from tests.workers import ROOT, Site
+from tests.workers import ROOT, Running, Site, until
 from tools.command import iot_stream
 from tools.faults.load import RULES, messages
 
@@ -54,6 +54,7 @@ async def test_a_whole_deployment(site: Site) -> None:
         for one in (running, other, third):
             await one.ready()
         await site.settled()
+        await until(lambda: _says_lag(running), 20, lambda: "the worker has not looked at its lag yet")
         where = options(worker, bridge, notifier, nobody)
         done = await iot_stream(site.values, "top", "--once", "--json", "--interval", "0.5", *where)
         _is_whole(site, done.json, await site.fetch("SELECT FROM active_alerts"))
@@ -69,6 +70,10 @@ async def test_a_whole_deployment(site: Site) -> None:
         assert len(found.readings) == 10
         assert found.readings[0].time > found.readings[-1].time
         assert "temperature" in json.loads(found.readings[0].values)
+
+
+async def _says_lag(worker: Running) -> bool:
+    return "iot_consumer_lag{" in (await worker.get("/metrics"))[1]
 
 
 def _is_whole(site: Site, found: Any, alerts: list[Any]) -> None:

@@ -315,6 +315,7 @@ async def test_one_device_that_samples_everything_has_no_more_than_its_share(
         seconds = time.monotonic() - began
         await site.settled_input()
         limited = await figure(bridge, "iot_trace_incoming_limited_total")
+        limited_again = await figure(worker, "iot_trace_incoming_limited_total")  # where the worker lagged behind
         for program in (worker, bridge):
             assert program.stop() < 10
     spans = otlp.named("bridge")
@@ -325,8 +326,9 @@ async def test_one_device_that_samples_everything_has_no_more_than_its_share(
     contexts = [context_of(record.headers) for record in records]
     assert {context and context.trace_id for context in contexts} == {int(TRACE, 16)}, "each is still in its trace"
     assert sum(not (context and context.sampled) for context in contexts) == limited
-    processed = otlp.named("worker_process")
-    assert {span.parent_id for span in processed} == {span.span_id for span in spans}, "spans of these messages only"
+    processed = {span.parent_id for span in otlp.named("worker_process")}
+    assert processed <= {span.span_id for span in spans}, "spans of these messages only"
+    assert len(processed) == len(spans) - limited_again >= 10
 
 
 async def the_fleet_publishes(site: Site, broker: Mosquitto) -> None:
