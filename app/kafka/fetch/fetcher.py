@@ -91,6 +91,16 @@ async def poll(client: Any, topic: str, most: int, seconds: float) -> Mapping[An
     return found
 
 
+def count_as_polled(client: Any) -> None:
+    """Let a consumer count as polled now, without taking records.
+
+    aiokafka takes a consumer that was not polled for its maximum poll interval out of its group, and lets it join again
+    only after a poll. `poll` takes records of members alone: that consumer would never be a member again.
+    """
+    with client._subscription.fetch_context():
+        pass
+
+
 def _decoded(result: Any) -> "BulkDecoder | None":
     """Our reader of a fetch result, put in the place of aiokafka's; None where aiokafka's has begun to read."""
     records = result._partition_records

@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from app.core.state.partition_log import Verdict
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.fetch.fetcher import FETCH_WAIT_MS, log_ends, pace_fetches, poll
+from app.kafka.fetch.fetcher import FETCH_WAIT_MS, count_as_polled, log_ends, pace_fetches, poll
 from app.kafka.group_coordinator import committed_offsets, coordinated, coordinator_of, limit_sync
 from app.kafka.session_lease import SessionLease
 from app.kafka.topic_ids import TopicIds
@@ -31,7 +31,7 @@ METADATA_MS = 10_000  # time until a topic created after the start is found
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
 LOST_END = "the log was truncated or recreated"
-MAX_POLL_MS = 24 * 3600 * 1000  # between two polls there may be a whole outage of the destination
+MAX_POLL_MS = 3600 * 1000  # `stay` counts as a poll, as nothing is read in an outage of the destination
 
 
 class LogPlaces(NamedTuple):
@@ -106,6 +106,11 @@ class SinkConsumer:
     def assigned(self) -> frozenset[int]:
         """The assigned partitions."""
         return frozenset(tp.partition for tp in self._consumer.assignment()) if self._consumer else frozenset()
+
+    def stay(self) -> None:
+        """Stay in the group although nothing is read now; to be called more often than every MAX_POLL_MS."""
+        if self._consumer is not None:
+            count_as_polled(self._consumer)
 
     async def ends(self) -> Mapping[int, int]:
         """The current ends of the logs of the assigned partitions. Raises KAFKA_ERRORS."""

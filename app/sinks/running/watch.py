@@ -34,8 +34,11 @@ class SinkWatch:
         self._reported: dict[int, int] = {}  # {partition: offset up to which missed records were reported}
 
     async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
-        """Update the metrics every LOOK_SECONDS, also while paused, until cancelled; `most`: the limit of series."""
+        """Update the metrics and stay in the group, every LOOK_SECONDS, also while paused, until cancelled; `most`: the
+        limit of series.
+        """
         while True:
+            self._consumer.stay()
             try:
                 await self._consumer.notice_topic()
                 ends = await self._consumer.ends()

@@ -59,6 +59,23 @@ async def test_reading_stops_while_the_destination_is_unavailable(world: World) 
     world.check()
 
 
+async def test_a_sink_whose_destination_is_unavailable_stays_in_its_group(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.kill()
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.01)
+    world.start()
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    await world.done()
+    world.destination.away = True
+    world.log.append(0, 10)
+    await until(lambda: world.sink.held.records == 10)
+    before, taken = world.consumer.stayed, world.consumer.taken
+    await until(lambda: world.consumer.stayed > before + 3)
+    assert world.consumer.taken == taken, "nothing was polled"
+
+
 async def test_memory_is_bounded_while_a_flush_is_not_due() -> None:
     world = World(1, sink_buffer_bytes=20_000)
     world.linger = 3600.0

@@ -51,7 +51,7 @@ class LogConsumer(SinkConsumer):
         self.log, self._mine, self._at = log, frozenset[int](), dict[int, int]()
         self._consumer = object()
         self.lease.renew(self.lease._clock() + 10**6)  # no other process has the partitions
-        self.taken = 0
+        self.taken = self.stayed = 0
         self.most = 10_000
 
     async def assign(self, *partitions: int) -> None:
@@ -63,6 +63,9 @@ class LogConsumer(SinkConsumer):
     @property
     def assigned(self) -> frozenset[int]:
         return self._mine if self._joined else frozenset()
+
+    def stay(self) -> None:
+        self.stayed += 1
 
     async def connect(self) -> None:
         if self.log.away:
