@@ -132,8 +132,9 @@ class Assignment:
         other = bool(self._identity) and places.identity != self._identity
         usual = Verdict.OTHER.value if other else LOST_END
         tell_begun_anew(self._sink.name, {number: places.of_other_logs.get(number, usual) for number in anew})
-        begun = places.committed.keys() - set(anew) - set(kept)
-        tell_missed(self._sink.name, {number: places.committed[number] for number in begun}, places.starts)
+        for number in places.committed.keys() - set(anew) - set(kept):
+            if (expected := places.committed[number]) < (start := places.starts[number]):
+                tell_missed(self._sink.name, number, expected, start)
 
     async def _drop(self, partitions: set[int]) -> None:
         """Drop the buffered records of these partitions, which another process reads."""

@@ -174,9 +174,11 @@ class SinkRunner:
 
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
         """Hand records to the sink in slices; returns whether all were handed over."""
-        if self.consumer.settled and records[0].offset < self._progress.partitions[partition].read_to:
-            self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
-            return False
+        if self.consumer.settled:
+            if records[0].offset < self._progress.partitions[partition].read_to:
+                self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
+                return False
+            self._progress.partitions[partition].found(records[0].offset)
         for at in range(0, len(records), SLICE):
             if not self.consumer.settled:
                 return False

@@ -368,6 +368,27 @@ async def test_records_that_kafka_removes_while_the_destination_is_away_are_coun
     assert MISSED.labels("fake")._value.get() - before == 10
 
 
+async def test_records_that_kafka_removes_while_others_are_read_are_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a sink that is too slow: reading continues at the new start of the log, long before the next look."""
+    await world.kill()
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.3)
+    world.start()
+    world.consumer.most = 20
+    world.log.append(0, 20)
+    await world.consumer.assign(0)
+    await world.done()
+    before = MISSED.labels("fake")._value.get()
+    world.log.begins[0] = 70
+    world.log.append(0, 200)
+    await world.done()
+    assert (0, 69) not in world.destination.written
+    await until(lambda: MISSED.labels("fake")._value.get() > before)
+    await asyncio.sleep(0.4)
+    assert MISSED.labels("fake")._value.get() - before == 50
+
+
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ class LogConsumer(SinkConsumer):
         for number in sorted(self._at) if self._joined else ():
             if self._at[number] > len(self.log.records[number]):  # as Kafka's client with auto_offset_reset
                 self._at[number] = self.log.begins.get(number, 0)
+            self._at[number] = max(self._at[number], self.log.begins.get(number, 0))  # the same, after a removal
             records = self.log.records[number][self._at[number] :][: min(most, self.most)]
             if records:
                 found[number] = records
