@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from app.sinks.port import Flushed, Held, SinkUnavailable
 from app.sinks.pushing.lane import PushLane
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import memory
 
 IN_DOUBT = 4  # factor on the limit of records while a record is in doubt
-OVERHEAD = 1000  # bytes of a record beside its payload, which is in memory twice: as bytes and decoded
 
 
 class PushLanes:
@@ -43,13 +43,12 @@ class PushLanes:
         """Add records, in order by partition."""
         if not records:
             return
-        lanes, lane_of, ends, size = self._lanes, self._lane_of, self._ends, 0
+        lanes, lane_of, ends = self._lanes, self._lane_of, self._ends
         for record in records:
             lanes[lane_of(record)].add(record)
             ends[record.partition] = record.offset + 1
-            size += 2 * len(record.payload)
         count, held, oldest = len(records), self._held, self._held.oldest
-        size += OVERHEAD * count + held.bytes
+        size = memory(records) + held.bytes
         count += held.records
         self._held = Held(count, size, time.monotonic() if oldest is None else oldest, count >= self._most)
 
@@ -109,5 +108,4 @@ class PushLanes:
 
     def _count(self) -> None:
         left = [record for lane in self._lanes for record in lane.records()]
-        size = sum(2 * len(record.payload) + OVERHEAD for record in left)
-        self._held = Held(len(left), size, self._held.oldest if left else None, len(left) >= self._most)
+        self._held = Held(len(left), memory(left), self._held.oldest if left else None, len(left) >= self._most)
