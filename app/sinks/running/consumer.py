@@ -27,6 +27,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 FETCH_BYTES = 1 << 20  # prefetched of each partition, compressed
+TAKE_BYTES = 8 << 20  # of the values of records of one read, uncompressed
 METADATA_MS = 10_000  # time until a topic created after the start is found
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
@@ -127,12 +128,12 @@ class SinkConsumer:
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
-        """Up to `most` records by partition, in offset order; empty after `seconds` without records, and after a
-        rebalance meanwhile. Raises KAFKA_ERRORS: the next `connect` replaces a failed consumer.
+        """Up to `most` records by partition, or TAKE_BYTES, in offset order; empty after `seconds` without records, and
+        after a rebalance meanwhile. Raises KAFKA_ERRORS: the next `connect` replaces a failed consumer.
         """
         epoch = self.epoch
         try:
-            taken = await poll(self._consumer, self._topic, most, seconds)
+            taken = await poll(self._consumer, self._topic, most, TAKE_BYTES, seconds)
         except KafkaError:
             await self._drop()
             raise

@@ -30,7 +30,7 @@ from app.sinks.running.calls import SinkCalls, StopBudget
 from app.sinks.running.circuit import CircuitState, SinkCircuit
 from app.sinks.running.closing import SinkClosing
 from app.sinks.running.consumer import SinkConsumer
-from app.sinks.running.intake import SinkIntake
+from app.sinks.running.intake import SinkIntake, slices
 from app.sinks.running.progress import Progress
 from app.sinks.running.refusals import SinkDeadLetters
 from app.sinks.running.watch import SinkWatch
@@ -38,7 +38,6 @@ from app.sinks.running.watch import SinkWatch
 log = structlog.get_logger()
 
 BATCH = 2_000  # records of one read
-SLICE = 500  # records between two yields to the event loop, 2 ms
 POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 4.0  # for the running flush at a rebalance, which the whole group waits for
 COMMIT_SECONDS = 2.0  # for the commit after that
@@ -179,10 +178,10 @@ class SinkRunner:
                 self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
                 return False
             self._progress.partitions[partition].found(records[0].offset)
-        for at in range(0, len(records), SLICE):
+        for some in slices(records):
             if not self.consumer.settled:
                 return False
-            self._intake.take(partition, records[at : at + SLICE])  # 3
+            self._intake.take(partition, some)  # 3
             if self._is_full():
                 try:
                     await self._flush()
