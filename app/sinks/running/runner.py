@@ -145,6 +145,7 @@ class SinkRunner:
             return
         if self._is_due():
             await self._flush()
+            await self._flush_while(self._is_full)
         elif self._closing.is_time:
             await self._closing.commit()
         if not self.consumer.settled:
@@ -165,7 +166,7 @@ class SinkRunner:
             await self._calls.make("open", self._sink.open)
             self._opened = True
         if self._assignment.flush_first:
-            await self._flush_held()
+            await self._flush_while(lambda: True)
             self._assignment.flush_first = False
         if self._intake.series:
             await self._series.read(self._intake.series.know)
@@ -182,12 +183,11 @@ class SinkRunner:
             if not self.consumer.settled:
                 return False
             self._intake.take(partition, some)  # 3
-            if self._is_full():
-                try:
-                    await self._flush()
-                except BaseException:
-                    self._seek_back()
-                    raise
+            try:
+                await self._flush_while(self._is_full)
+            except BaseException:
+                self._seek_back()
+                raise
             await asyncio.sleep(0)
         return True
 
@@ -215,9 +215,9 @@ class SinkRunner:
         if failure is not None:
             raise failure
 
-    async def _flush_held(self) -> None:
-        """Flush until the buffer is empty, or holds only records that wait for other records."""
-        while before := self._sink.held.records + self._closing.waiting + self._unheard:
+    async def _flush_while(self, wanted: Callable[[], bool]) -> None:
+        """Flush while `wanted`, until the buffer is empty, or holds only records that wait for other records."""
+        while wanted() and (before := self._sink.held.records + self._closing.waiting + self._unheard):
             await self._flush()
             if self._sink.held.records >= before:
                 return
@@ -239,8 +239,10 @@ class SinkRunner:
             log.warning("sink_commit_failed", sink=self.name, error=repr(error))
 
     def _is_full(self) -> bool:
+        """Whether no record may be added before a flush; during a rebalance no further flush begins."""
         held = self._sink.held
-        return held.full or held.bytes >= self._settings.sink_buffer_bytes
+        full = held.full or held.bytes >= self._settings.sink_buffer_bytes
+        return full and self.consumer.settled
 
     def _is_due(self) -> bool:
         held = self._sink.held

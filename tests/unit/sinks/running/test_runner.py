@@ -90,6 +90,18 @@ async def test_memory_is_bounded_while_a_flush_is_not_due() -> None:
     world.check()
 
 
+async def test_memory_is_bounded_when_a_flush_ends_before_the_buffer_is_empty() -> None:
+    """As the sinks that push do after 100 refused records."""
+    world = World(1, sink_buffer_bytes=20_000)
+    world.destination.ends_after = 100
+    world.log.append(0, 6_000)
+    await world.consumer.assign(0)
+    await world.done()
+    assert world.sink.most_bytes < 20_000 + 500 * 150
+    world.check()
+    await world.end()
+
+
 async def test_a_flush_that_fails_half_way_goes_on_and_what_was_read_after_it_is_not_lost() -> None:
     world = World(1, sink_buffer_bytes=10_000)
     world.destination.fails_after = 300
