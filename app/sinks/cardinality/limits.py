@@ -6,6 +6,7 @@ values is left.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 import structlog
@@ -153,7 +154,7 @@ class SeriesLimit:
 
     def top(self, most: int) -> list[tuple[str, int]]:
         """(user, number of series) of the users with most, estimated series over a limit included."""
-        over = self.sketch.of_users
-        counts = {user: count + over.get(user, 0) for user, count in self.known.of_users.items()}
-        counts |= {user: count for user, count in over.items() if user not in counts}
-        return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]
+        known, over = self.known.of_users, self.sketch.of_users
+        counts = [(user, count + over.get(user, 0)) for user, count in known.items()]
+        counts += [(user, count) for user, count in over.items() if user not in known]
+        return nsmallest(most, counts, key=lambda one: (-one[1], one[0]))  # a sort of 100,000 users takes 0.1 s
