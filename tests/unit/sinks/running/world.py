@@ -130,8 +130,9 @@ class Letters:
         self.sent: list[tuple[int, int]] = []
         self.fails = 0
 
-    async def send(self, refused: Sequence[tuple[Any, str]], epoch: int) -> None:
+    async def send(self, refused: Sequence[tuple[Any, str]], begins: Mapping[int, int], epoch: int) -> None:
         await asyncio.sleep(0)
+        assert all(begins[record.partition] <= record.offset for record, _ in refused)
         if refused and self.fails:
             self.fails -= 1
             raise TransientError("Kafka is away")
