@@ -62,7 +62,7 @@ class SeriesLimit:
         self.over: Counter[str] = Counter()  # values over a limit since the start, by limit
         self.offenders = HeavyHitters()  # users, by their values over a limit
         self._warned: set[str] = set()  # users above WARN_AT of their limit; the empty name is the sink
-        self._warned_at, self._untold = float("-inf"), 0
+        self._warned_at, self._unreported = float("-inf"), 0
 
     def know(self, series: SeriesId) -> None:
         """Add a series that an earlier process or another process of the same sink has admitted."""
@@ -123,7 +123,7 @@ class SeriesLimit:
         self.offenders.add(user, len(over))
         for name in over:
             self.sketch.add(user, record.key, name)
-        self._untold += len(over)
+        self._unreported += len(over)
         if self._clock() - self._warned_at < WARN_SECONDS:
             return
         name, limit = next(iter(over.items()))
@@ -134,11 +134,11 @@ class SeriesLimit:
             limit=f"{limit}: {bound}",
             user=self.offenders.top(1)[0][0],
             series=f"{record.key} {name}",
-            values=self._untold,
+            values=self._unreported,
             outcome="dropped" if self._bounds.drop else "let through",
             cure="fewer fields or devices, or a higher IOT_SINK_CARDINALITY_MAX or _TENANT_MAX",
         )
-        self._warned_at, self._untold = self._clock(), 0
+        self._warned_at, self._unreported = self._clock(), 0
 
     def _warn_early(self, user: str) -> None:
         known, bounds = self.known, self._bounds

@@ -26,7 +26,7 @@ class PushLanes:
         self._under_way = False  # a flush is running, or was cancelled
         self._failure: SinkUnavailable | None = None
         self._in_doubt = False  # a record may have caused the failure
-        self._kept_back = True  # the last such failure was not raised
+        self._suppressed = True  # the last such failure was not raised
 
     @property
     def held(self) -> Held:
@@ -70,12 +70,12 @@ class PushLanes:
         """What was settled since the last call. Raises SinkUnavailable, with that in `so_far`, if the flush failed."""
         done = self._done()
         self._under_way = False
-        if self._failure is None or self._lets_others_in():
+        if self._failure is None or self._reads_on():
             return done
         self._failure.so_far = done
         raise self._failure
 
-    def _lets_others_in(self) -> bool:
+    def _reads_on(self) -> bool:
         """Whether a failure is not raised, every other time, so that the runner continues reading: all records left are
         of devices in doubt, and only other records can show whether the receiver is available.
         """
@@ -83,8 +83,8 @@ class PushLanes:
         room = held.records < IN_DOUBT * self._most and held.bytes < self._most_bytes
         if not room or not self._in_doubt or not all(lane.doubtful for lane in self.busy()):
             return False
-        self._kept_back = not self._kept_back
-        return self._kept_back
+        self._suppressed = not self._suppressed
+        return self._suppressed
 
     def _done(self) -> Flushed:
         upto = dict(self._ends)

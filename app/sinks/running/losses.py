@@ -9,7 +9,7 @@ from app.sinks import sink_metrics as metrics
 log = structlog.get_logger()
 
 
-def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
+def report_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
     """Report partitions that are read from their start, {partition: why}."""
     for cause in sorted(set(causes.values())):
         numbers = sorted(number for number, one in causes.items() if one == cause)
@@ -25,7 +25,7 @@ def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
         )
 
 
-def tell_missed(sink: str, partition: int, expected: int, found: int) -> None:
+def report_missed(sink: str, partition: int, expected: int, found: int) -> None:
     """Report records that retention has removed, from the offset `expected` up to the offset `found`, exclusive."""
     metrics.MISSED.labels(sink).inc(found - expected)
     log.error(

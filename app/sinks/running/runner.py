@@ -81,7 +81,7 @@ class SinkRunner:
             self._closing.note_series(self._intake.series, self._series.write)
         self._turn = asyncio.Lock()  # one step at a time; `_giving_up` waits for the step
         self._opened, self._kafka_failures = False, 0
-        self._unheard = False  # a flush was cancelled, and its result is not known yet
+        self._result_pending = False  # a flush was cancelled, and its result is not known yet
 
     @property
     def name(self) -> str:
@@ -200,13 +200,13 @@ class SinkRunner:
         """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does."""
         await self.consumer.lease.ensure()
         failure: SinkUnavailable | None = None
-        if self._sink.held.records or self._unheard:
-            began, self._unheard = time.monotonic(), True
+        if self._sink.held.records or self._result_pending:
+            began, self._result_pending = time.monotonic(), True
             try:
                 found = await self._calls.make("flush", self._sink.flush)  # 4
             except SinkUnavailable as error:
                 found, failure = error.so_far, error
-            self._unheard = False
+            self._result_pending = False
             self._closing.add(found, time.monotonic() - began)
             self._watch.show(paused=failure is not None)  # together with the counts of the books
         await self._closing.dead_letter()  # 5
@@ -217,7 +217,7 @@ class SinkRunner:
 
     async def _flush_while(self, wanted: Callable[[], bool]) -> None:
         """Flush while `wanted`, until the buffer is empty, or holds only records that wait for other records."""
-        while wanted() and (before := self._sink.held.records + self._closing.waiting + self._unheard):
+        while wanted() and (before := self._sink.held.records + self._closing.waiting + self._result_pending):
             await self._flush()
             if self._sink.held.records >= before:
                 return
@@ -247,7 +247,7 @@ class SinkRunner:
     def _is_due(self) -> bool:
         held = self._sink.held
         if not held.records:
-            return self._closing.waiting or self._unheard
+            return self._closing.waiting or self._result_pending
         return self._sink.due or self._is_full() or _age(held) >= self._sink.linger
 
     def _patience(self) -> float:

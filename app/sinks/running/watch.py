@@ -15,7 +15,7 @@ from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.circuit import SinkCircuit
 from app.sinks.running.consumer import SinkConsumer
-from app.sinks.running.losses import tell_missed
+from app.sinks.running.losses import report_missed
 from app.sinks.running.progress import Progress
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class SinkWatch:
         for number, one in self._progress.partitions.items():
             if one.settled and number in starts:
                 for expected, found in one.removed(starts[number]):
-                    tell_missed(self._sink.name, number, expected, found)
+                    report_missed(self._sink.name, number, expected, found)
 
     def show(self, *, paused: bool) -> None:
         """Export the size of the buffer, and the state of the circuit."""

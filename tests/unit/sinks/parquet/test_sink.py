@@ -257,7 +257,7 @@ async def test_refusals_of_a_revoked_partition_are_not_reported(tmp_path: Path) 
     blocked.parent.mkdir(parents=True)
     blocked.write_bytes(b"")
     flush = asyncio.create_task(one.flush())
-    while one.held.records and not one._unsaid:  # noqa: ASYNC110  # the next call may fail at once
+    while one.held.records and not one._unreported:  # noqa: ASYNC110  # the next call may fail at once
         await asyncio.sleep(0)
     flush.cancel()
     await asyncio.wait({flush})
