@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.settings import Settings
+from app.sinks.running.clients import sink_kafka
 from app.sinks.running.refusals import SinkDeadLetters
-from app.sinks.running.runner import SinkRunner, sink_kafka
+from app.sinks.running.runner import SinkRunner
 from tests.fake_sink import Destination, FakeSink
 from tests.servers import KafkaServer
 from tests.sink_records import message

@@ -13,26 +13,24 @@ While the destination is unavailable step 4 is retried and nothing is read: memo
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from app.errors import TransientError
-from app.kafka.access import KAFKA_ERRORS, access
+from app.kafka.access import KAFKA_ERRORS
 from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay, log_level
 from app.settings import Settings
-from app.sinks.cardinality.series_log import SeriesLog
 from app.sinks.port import Held, Sink, SinkUnavailable
 from app.sinks.running.assignment import Assignment
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.calls import SinkCalls, StopBudget
 from app.sinks.running.circuit import CircuitState, SinkCircuit
+from app.sinks.running.clients import SinkKafka
 from app.sinks.running.closing import SinkClosing
-from app.sinks.running.consumer import SinkConsumer
 from app.sinks.running.intake import SinkIntake, slices
 from app.sinks.running.progress import Progress
-from app.sinks.running.refusals import SinkDeadLetters
 from app.sinks.running.watch import SinkWatch
 
 log = structlog.get_logger()
@@ -43,21 +41,6 @@ GIVE_UP_SECONDS = 4.0  # for the running flush at a rebalance, which the whole g
 COMMIT_SECONDS = 2.0  # for the commit after that
 PAUSE_SECONDS = 0.1  # after a step that was interrupted
 LAST_SECONDS = 2.0  # of the shutdown timeout, for closing connections
-
-
-class SinkKafka(NamedTuple):
-    """The Kafka clients of a runner."""
-
-    consumer: SinkConsumer
-    letters: SinkDeadLetters
-    series: SeriesLog
-
-
-def sink_kafka(settings: Settings, sink: str, stop: asyncio.Event) -> SinkKafka:
-    """The clients of the sink with this name, not connected. Raises ValueError for invalid TLS files."""
-    kafka, consumer = access(settings), SinkConsumer(settings, sink, stop)
-    letters = SinkDeadLetters(settings, kafka, sink, stop, consumer.lease)
-    return SinkKafka(consumer, letters, SeriesLog(settings, kafka, sink, stop))
 
 
 class SinkRunner:
@@ -197,8 +180,13 @@ class SinkRunner:
             self.consumer.seek({number: one.read_to for number, one in self._progress.partitions.items()})
 
     async def _flush(self) -> None:
-        """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does."""
+        """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does, and
+        TransientError when a process that was stalled finds that a rebalance has happened.
+        """
+        epoch = self.consumer.epoch
         await self.consumer.lease.ensure()
+        if epoch != self.consumer.epoch:
+            raise TransientError("a rebalance has happened meanwhile: others may write what is buffered")
         failure: SinkUnavailable | None = None
         if self._sink.held.records or self._result_pending:
             began, self._result_pending = time.monotonic(), True

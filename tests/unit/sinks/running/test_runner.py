@@ -401,6 +401,29 @@ async def test_records_that_kafka_removes_while_others_are_read_are_counted_once
     assert MISSED.labels("fake")._value.get() - before == 50
 
 
+async def test_a_stalled_process_writes_nothing_of_a_partition_that_it_has_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records would reach the destination between those of the partition's next owner."""
+    monkeypatch.setattr("app.sinks.running.runner.COMMIT_SECONDS", 0.05)
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 10)
+    world.log.append(1, 10)
+    await world.consumer.assign(0, 1)
+    await until(lambda: world.sink.held.records == 20)
+    lease = world.consumer.lease
+    lease.end()
+    world.sink.linger = 0.0
+    await until(lambda: bool(lease._waiting))
+    await world.consumer.assign(1)
+    lease.renew(lease._clock() + 10**6)
+    await world.done()
+    assert {partition for partition, _ in world.destination.written} == {1}
+    assert world.runner.books.outcomes == {"written": 10, "revoked": 10}
+
+
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

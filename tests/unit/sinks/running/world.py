@@ -9,8 +9,9 @@ from aiokafka.errors import KafkaConnectionError
 from app.errors import TransientError
 from app.settings import Settings
 from app.sinks.cardinality.limits import SeriesId
+from app.sinks.running.clients import SinkKafka
 from app.sinks.running.consumer import LOST_END, LogPlaces, SinkConsumer
-from app.sinks.running.runner import SinkKafka, SinkRunner
+from app.sinks.running.runner import SinkRunner
 from tests.fake_sink import Destination, FakeSink
 from tests.sink_records import message
 from tests.waiting import until
