@@ -22,10 +22,10 @@ from app.kafka.access import KAFKA_ERRORS
 from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay, log_level
 from app.settings import Settings
-from app.sinks.port import Held, Sink, SinkUnavailable
+from app.sinks.port import Flushed, Held, Sink, SinkUnavailable
 from app.sinks.running.assignment import Assignment
 from app.sinks.running.books import SinkBooks
-from app.sinks.running.calls import SinkCalls, StopBudget
+from app.sinks.running.calls import SinkCalls, StopBudget, within
 from app.sinks.running.circuit import CircuitState, SinkCircuit
 from app.sinks.running.clients import SinkKafka
 from app.sinks.running.closing import SinkClosing
@@ -189,19 +189,30 @@ class SinkRunner:
             raise TransientError("a rebalance has happened meanwhile: others may write what is buffered")
         failure: SinkUnavailable | None = None
         if self._sink.held.records or self._result_pending:
-            began, self._result_pending = time.monotonic(), True
             try:
-                found = await self._calls.make("flush", self._sink.flush)  # 4
+                await self._calls.make("flush", lambda: within(self.consumer.lease, self._write()))  # 4
             except SinkUnavailable as error:
-                found, failure = error.so_far, error
-            self._result_pending = False
-            self._closing.add(found, time.monotonic() - began)
-            self._watch.show(paused=failure is not None)  # together with the counts of the books
+                failure = error
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
             await self._closing.commit()  # 6
         if failure is not None:
             raise failure
+
+    async def _write(self) -> None:
+        """Step 4, with its result in the books: whatever interrupts the runner after this, the result is not lost."""
+        began, self._result_pending = time.monotonic(), True
+        try:
+            found = await self._sink.flush()
+        except SinkUnavailable as error:
+            self._written(error.so_far, began, failed=True)
+            raise
+        self._written(found, began, failed=False)
+
+    def _written(self, found: Flushed, began: float, *, failed: bool) -> None:
+        self._result_pending = False
+        self._closing.add(found, time.monotonic() - began)
+        self._watch.show(paused=failed)  # together with the counts of the books
 
     async def _flush_while(self, wanted: Callable[[], bool]) -> None:
         """Flush while `wanted`, until the buffer is empty, or holds only records that wait for other records."""

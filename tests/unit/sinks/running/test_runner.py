@@ -424,6 +424,23 @@ async def test_a_stalled_process_writes_nothing_of_a_partition_that_it_has_lost(
     assert world.runner.books.outcomes == {"written": 10, "revoked": 10}
 
 
+async def test_a_process_that_was_stalled_during_a_flush_ends_the_flush(world: World) -> None:
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    world.destination.answers.clear()
+    await until(lambda: world.sink.flushing)
+    lease = world.consumer.lease
+    lease.end()
+    await until(lambda: not world.sink.flushing)
+    world.destination.answers.set()
+    await until(lambda: bool(lease._waiting))
+    assert not world.destination.written
+    lease.renew(lease._clock() + 10**6)
+    await world.done()
+    assert world.runner.available
+    world.check()
+
+
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
