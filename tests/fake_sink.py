@@ -21,6 +21,7 @@ class Destination:
         self.order: list[Place] = []
         self.away = False
         self.fails_after: int | None = None  # number of records of a flush that are taken before it fails
+        self.ends_after: int | None = None  # number of records that a flush takes before it ends without a failure
         self.refuses: Callable[[SinkRecord], bool] = lambda record: False
         self.answers = asyncio.Event()  # clear: a write hangs
         self.answers.set()
@@ -95,7 +96,7 @@ class FakeSink:
 
     async def _flushed(self) -> Flushed:
         taken = 0
-        while self._held:
+        while self._held and taken != self.destination.ends_after:
             record = self._held[0]
             if self.destination.away or taken == self.destination.fails_after:
                 self.destination.fails_after = None

@@ -51,6 +51,10 @@ class SessionLease:
         """Whether our partitions are surely nobody else's at this moment."""
         return self._clock() < self._until
 
+    def left(self) -> float:
+        """How long our partitions surely stay ours, in seconds."""
+        return max(0.0, self._until - self._clock())
+
     async def ensure(self) -> None:
         """Return at once while the lease lasts; else wait until the lease is renewed.
 

@@ -8,15 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from app.sinks.port import Flushed
 from app.sinks.record import SinkRecord
 
-# A reading with a few fields, its record and its headers, as measured by tracemalloc; the payload is in memory twice,
-# as bytes and as the values of the reading.
-RECORD_BYTES = 1500
 NONE_REFUSED: Mapping[int, str] = {}
-
-
-def memory(records: Sequence[SinkRecord]) -> int:
-    """About how many bytes the records take in memory, with everything that they refer to."""
-    return RECORD_BYTES * len(records) + 2 * sum([len(record.payload) for record in records])
 
 
 class FlushProgress:

@@ -21,7 +21,7 @@ class SinkKind(NamedTuple):
     """A kind of sink: its class, the prefix of its settings, the port of its metrics."""
 
     module: str  # of app.sinks
-    made_by: str  # the class in that module
+    class_name: str  # the class in that module
     prefix: str  # of its settings, without IOT_
     metrics_port: int
     extra: str  # of the package, with the dependencies of the module
@@ -92,7 +92,7 @@ def build_sink(instance: SinkInstance) -> Sink:
             raise
         install = f"pip install 'iot-stream[{of.extra}]'"
         raise PermanentError(f"the sink {instance.name} needs the package {error.name}: {install}") from None
-    made: Sink = getattr(module, of.made_by)(instance.name, instance.settings)
+    made: Sink = getattr(module, of.class_name)(instance.name, instance.settings)
     return made
 
 

@@ -9,7 +9,7 @@ import pytest
 from app.sinks.parquet.compact import compact
 from tests.servers import KafkaServer
 from tests.workers import until
-from tools.faults.sinks.destinations import ParquetFiles
+from tools.faults.sinks.parquet_files import ParquetFiles
 from tools.faults.sinks.traffic import SinkTraffic, sink_site
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]

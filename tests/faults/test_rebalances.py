@@ -6,7 +6,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.workers import Site
-from tools.faults.rebalances import Calm, rebalances, report, waited
+from tools.faults.rebalances.delays import report, waited
+from tools.faults.rebalances.log import Calm
+from tools.faults.rebalances.rounds import rebalances
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -18,7 +18,8 @@ from app.kafka.topics import create, wanted
 from app.local.servers.kafka import Kafka
 from app.settings import Settings
 from app.sinks.parquet.sink import ParquetSink
-from app.sinks.running.runner import SinkRunner, sink_kafka
+from app.sinks.running.clients import sink_kafka
+from app.sinks.running.runner import SinkRunner
 from app.sinks.sink_metrics import LOGS_ANEW
 from tests.sink_records import message
 from tests.unit.sinks.parquet.lake import files

@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.settings import Settings
+from app.sinks.running.clients import sink_kafka
 from app.sinks.running.refusals import SinkDeadLetters
-from app.sinks.running.runner import SinkRunner, sink_kafka
+from app.sinks.running.runner import SinkRunner
 from tests.fake_sink import Destination, FakeSink
 from tests.servers import KafkaServer
 from tests.sink_records import message
@@ -125,6 +126,26 @@ async def site(kafka: KafkaServer, unique: str) -> Deployment:
 def metric(name: str, site: Deployment, **labels: str) -> float:
     """The value of a metric of the sink."""
     return REGISTRY.get_sample_value(name, {"sink": site.name, **labels}) or 0.0
+
+
+async def test_a_destination_that_is_away_for_longer_than_the_poll_interval(
+    site: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client leaves the group of a consumer that takes no records, and such a consumer cannot join again."""
+    monkeypatch.setattr("app.sinks.running.consumer.MAX_POLL_MS", 1_500)
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.2)
+    await site.send(40)
+    async with site.running() as runner:
+        await site.written()
+        site.destination.away = True
+        await site.send(40)
+        await until(lambda: runner.held > 0, SECONDS)
+        epoch, began = runner.consumer.epoch, time.monotonic()
+        await until(lambda: time.monotonic() - began > 4.5, SECONDS)  # three times the interval
+        site.destination.away = False
+        await site.written()
+        assert runner.consumer.answers
+        assert runner.consumer.epoch == epoch, "the sink has left its group"
 
 
 async def test_everything_is_written_once_in_order_and_committed(site: Deployment) -> None:

@@ -12,7 +12,8 @@ from tests.conftest import INIT_SQL
 from tests.workers import Running, Site
 from tools.faults.senders import send_to_kafka
 from tools.faults.servers import execute
-from tools.faults.sinks.destinations import ParquetFiles, RedisServer
+from tools.faults.sinks.parquet_files import ParquetFiles
+from tools.faults.sinks.servers import RedisServer
 from tools.faults.sinks.traffic import SinkTraffic
 
 RATE = 5_000  # messages a second

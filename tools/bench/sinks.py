@@ -42,7 +42,9 @@ from tests.workers import Running, Site
 from tools.bench import frozen_sink
 from tools.bench.load import fill
 from tools.bench.receivers import PATH
-from tools.faults.sinks.destinations import Destination, Influx, ParquetFiles, RedisServer
+from tools.faults.sinks.destinations import Destination
+from tools.faults.sinks.parquet_files import ParquetFiles
+from tools.faults.sinks.servers import Influx, RedisServer
 from tools.faults.sinks.traffic import NOBODY, books
 
 DEVICES = 1000

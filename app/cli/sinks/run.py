@@ -20,7 +20,8 @@ from app.runtime import allocator
 from app.runtime.stop_deadline import StopDeadline
 from app.settings import Settings
 from app.sinks.router import SinkInstance, build_sink
-from app.sinks.running.runner import SinkRunner, sink_kafka
+from app.sinks.running.clients import sink_kafka
+from app.sinks.running.runner import SinkRunner
 
 log = structlog.get_logger()
 

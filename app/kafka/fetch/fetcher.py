@@ -7,7 +7,7 @@ aiokafka's TopicPartition or Faust's TP, which are equal.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from inspect import GEN_CREATED, getgeneratorstate
 from itertools import chain, islice
@@ -22,6 +22,7 @@ from aiokafka.structs import TopicPartition
 # at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200
 REBALANCE_SECONDS = 0.05  # between two looks whether it is over
+STEP = 20  # records between two looks at how many bytes there are
 
 
 def set_up(client: Any) -> None:
@@ -30,8 +31,11 @@ def set_up(client: Any) -> None:
     client._isolation_level = "read_committed"  # what a transaction has taken back is no data
 
 
-def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
+def take_ready(client: Any, topic: str, active: Any, most: int, most_bytes: int | None = None) -> dict[Any, list[Any]]:
     """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
+
+    Once their values have `most_bytes`, no more than STEP are added: a response is compressed, and its records may be
+    hundreds of times as large.
 
     aiokafka's fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300
     bytes more; records that arrive while a poll waits still come that way.
@@ -51,7 +55,7 @@ def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, lis
                 continue
             records: list[Any] = []
             if result.check_assignment(tp):  # else a seek or rebalance has overtaken the response
-                records = decoded.take(most)
+                records = decoded.take(most, most_bytes)
                 result._update_position()
             if not records or decoded.exhausted:
                 result._partition_records = None
@@ -60,16 +64,23 @@ def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, lis
             if records:
                 taken[tp] = records
                 most -= len(records)
+                if most_bytes is not None and (most_bytes := most_bytes - value_bytes(records)) <= 0:
+                    break
     return taken
 
 
-async def poll(client: Any, topic: str, most: int, seconds: float) -> Mapping[Any, list[Any]]:
-    """Up to `most` records of `topic`, of the partitions that are ours: records fetched already, or else records that
-    come within `seconds`; {} when none do, and while the group rebalances.
+def value_bytes(records: Sequence[Any]) -> int:
+    """The bytes of the values of records."""
+    return sum([len(record.value) for record in records if record.value is not None])
+
+
+async def poll(client: Any, topic: str, most: int, most_bytes: int, seconds: float) -> Mapping[Any, list[Any]]:
+    """Up to `most` records of `topic`, or about `most_bytes`, of the partitions that are ours: records fetched already,
+    or else records that come within `seconds`; {} when none do, and while the group rebalances.
 
     Raises KafkaError for what Kafka refuses.
     """
-    ready = take_ready(client, topic, client.assignment(), most)
+    ready = take_ready(client, topic, client.assignment(), most, most_bytes)
     if ready:
         return ready
     if client._subscription.reassignment_in_progress:  # getmany would wait for its end, however long it takes
@@ -84,11 +95,21 @@ async def poll(client: Any, topic: str, most: int, seconds: float) -> Mapping[An
                 waiting.result()
         finally:
             waiting.cancel()
-        ready = take_ready(client, topic, client.assignment(), most)
+        ready = take_ready(client, topic, client.assignment(), most, most_bytes)
     if ready or client._subscription.reassignment_in_progress:
         return ready
     found: Mapping[Any, list[Any]] = await client.getmany(timeout_ms=0, max_records=most)  # raises what is amiss
     return found
+
+
+def count_as_polled(client: Any) -> None:
+    """Let a consumer count as polled now, without taking records.
+
+    aiokafka takes a consumer that was not polled for its maximum poll interval out of its group, and lets it join again
+    only after a poll. `poll` takes records of members alone: that consumer would never be a member again.
+    """
+    with client._subscription.fetch_context():
+        pass
 
 
 def _decoded(result: Any) -> "BulkDecoder | None":
@@ -116,13 +137,14 @@ class BulkDecoder:
         self._after: int | None = None  # where the log goes on after the current Kafka batch
         self.exhausted = False
 
-    def take(self, most: int) -> list[Any]:
-        """Up to `most` records; fewer, or none, only at the end."""
+    def take(self, most: int, most_bytes: int | None = None) -> list[Any]:
+        """Up to `most` records; fewer, or none, only at the end, and once their values have `most_bytes`."""
         source = self._source_of()
         found: list[Any] = []
+        left, step = most_bytes or 0, most if most_bytes is None else STEP
         while len(found) < most:
             try:
-                part = list(islice(self._current, most - len(found)))
+                part = list(islice(self._current, min(step, most - len(found))))
             except UnicodeDecodeError:  # from the batch's first record on; what was taken of it is left out below
                 self._current = source._records.lenient()
                 continue
@@ -131,6 +153,8 @@ class BulkDecoder:
                     part = [record for record in part if record.offset >= source.next_fetch_offset]
                 found += part
                 source.next_fetch_offset = found[-1].offset + 1 if found else source.next_fetch_offset
+                if most_bytes is not None and (left := left - value_bytes(part)) <= 0:
+                    break
             elif not self._next_batch(source):
                 self.exhausted = True
                 break

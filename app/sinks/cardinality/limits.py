@@ -6,6 +6,7 @@ values is left.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 import structlog
@@ -61,7 +62,7 @@ class SeriesLimit:
         self.over: Counter[str] = Counter()  # values over a limit since the start, by limit
         self.offenders = HeavyHitters()  # users, by their values over a limit
         self._warned: set[str] = set()  # users above WARN_AT of their limit; the empty name is the sink
-        self._warned_at, self._untold = float("-inf"), 0
+        self._warned_at, self._unreported = float("-inf"), 0
 
     def know(self, series: SeriesId) -> None:
         """Add a series that an earlier process or another process of the same sink has admitted."""
@@ -122,7 +123,7 @@ class SeriesLimit:
         self.offenders.add(user, len(over))
         for name in over:
             self.sketch.add(user, record.key, name)
-        self._untold += len(over)
+        self._unreported += len(over)
         if self._clock() - self._warned_at < WARN_SECONDS:
             return
         name, limit = next(iter(over.items()))
@@ -133,11 +134,11 @@ class SeriesLimit:
             limit=f"{limit}: {bound}",
             user=self.offenders.top(1)[0][0],
             series=f"{record.key} {name}",
-            values=self._untold,
+            values=self._unreported,
             outcome="dropped" if self._bounds.drop else "let through",
             cure="fewer fields or devices, or a higher IOT_SINK_CARDINALITY_MAX or _TENANT_MAX",
         )
-        self._warned_at, self._untold = self._clock(), 0
+        self._warned_at, self._unreported = self._clock(), 0
 
     def _warn_early(self, user: str) -> None:
         known, bounds = self.known, self._bounds
@@ -153,7 +154,7 @@ class SeriesLimit:
 
     def top(self, most: int) -> list[tuple[str, int]]:
         """(user, number of series) of the users with most, estimated series over a limit included."""
-        over = self.sketch.of_users
-        counts = {user: count + over.get(user, 0) for user, count in self.known.of_users.items()}
-        counts |= {user: count for user, count in over.items() if user not in counts}
-        return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]
+        known, over = self.known.of_users, self.sketch.of_users
+        counts = [(user, count + over.get(user, 0)) for user, count in known.items()]
+        counts += [(user, count) for user, count in over.items() if user not in known]
+        return nsmallest(most, counts, key=lambda one: (-one[1], one[0]))  # a sort of 100,000 users takes 0.1 s

@@ -9,12 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from app.core.model.records import Kind
 from app.settings import Settings
-from app.sinks.flush_progress import FlushProgress, memory
+from app.sinks.flush_progress import FlushProgress
 from app.sinks.influx.client import InfluxClient
 from app.sinks.influx.halving import Halving
 from app.sinks.influx.lines import LineMaker
 from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import memory
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
 REQUEST_MAX = 1_000_000  # bytes of lines in a request, unless a single line is longer

@@ -60,7 +60,7 @@ class Chain:
         """`identity` is the id of the topic; `origin` has its tag."""
         self._store, self.origin, self.identity = store, origin, identity
         self.position: int | None = None  # first offset of the next claim; None: not read yet
-        self.found = False  # whether the lake had anything of this partition
+        self.found = False  # whether the chain has claims
         self.earlier: list[LakePartition] = []  # earlier chains, of logs that were truncated
         self.doubt = 0  # end of the earlier chains: a record before this offset may be in their files
 
@@ -71,7 +71,7 @@ class Chain:
         self._follow_cuts()
         claims = self._claims()
         if not claims:
-            self.position = self._after_files()
+            self.position, self.found = 0, False
             return self.position
         last = _claim_at(self._store, claims[-1])
         self.publish(last)
@@ -126,14 +126,6 @@ class Chain:
     def _claims(self) -> list[str]:
         return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]
 
-    def _after_files(self) -> int:
-        """The offset after the last row of all files, for a lake whose claims were removed; 0 for a new partition."""
-        if any(start_of(file.path) is not None for file in self._store.list(CLAIMS)):
-            return 0
-        names = [name for file in self._store.list() if (name := parsed(file.path)) and name.origin == self.origin]
-        self.found = bool(names)
-        return max((name.last + 1 for name in names), default=0)
-
     def _tidy(self, claims: Sequence[str], last: RangeClaim) -> None:
         """Remove old claims, and staged files of a claimed offset that belong to another claim."""
         left = [
@@ -144,6 +136,22 @@ class Chain:
             and not file.path.startswith(staging_of(self.origin, last.start, last.writer))
         ]
         self._store.remove([*claims[:-KEPT], *left])
+
+
+def restore_claims(store: LakeStore) -> None:
+    """Make a claim for each partition that has files and no claims, as in a lake that was copied without its claims.
+
+    Safe to call again after OSError, which is raised when the store is unavailable.
+    """
+    ends: dict[LakePartition, tuple[int, int]] = {}
+    for file in store.list():
+        if name := parsed(file.path):
+            first, until = ends.get(name.origin, (name.first, 0))
+            ends[name.origin] = min(first, name.first), max(until, name.last + 1)
+    claimed = {file.path.rpartition("/")[0] for file in store.list(CLAIMS) if start_of(file.path) is not None}
+    for origin, (first, until) in ends.items():
+        if origin.claims not in claimed:
+            store.put_new(claim_path(origin, first), msgspec.json.encode(RangeClaim(first, until, "restored", ())))
 
 
 def newest_claims(store: LakeStore) -> dict[tuple[str, str], RangeClaim]:

@@ -6,8 +6,10 @@
     4 remove    the replaced files
 
 A run may end at any point. Between 3 and 4 a reader finds records twice, with equal kafka_partition and kafka_offset.
+The lock of a lake on S3 is not exact: two runs at once lose no record either, and one of them fails.
 """
 
+import uuid
 from collections.abc import Callable
 from itertools import groupby
 
@@ -22,6 +24,8 @@ from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.merge import alike, merge, opened
 from app.sinks.parquet.names import STAGING
 from app.sinks.parquet.stored import LakeStore
+
+_STAGED = f"{STAGING}/compaction-"
 
 
 class Compaction(Struct):
@@ -58,8 +62,9 @@ def compact_in(
     """The same for a store; a merged file has at most `most_bytes`. Raises OSError."""
     done = Compaction()
     _finish(store)
+    stored = store.list()  # before the claims: a listed file is of one of these claims, or was published for good
     pinned = {file.path for claim in newest_claims(store).values() for file in claim.files}
-    for one in bins(lake_files(store.list(), pinned), most_bytes):
+    for one in bins(lake_files(stored, pinned), most_bytes):
         _merge_bin(store, layout, one, done, progress)
     return done
 
@@ -78,9 +83,10 @@ def _merge_bin(store: LakeStore, layout: FileLayout, one: Bin, done: Compaction,
     expected = sum(file.file.metadata.num_rows for file in inputs) - made.repeats
     if made.rows != expected:
         raise AssertionError(f"{target.path}: {made.rows} rows of {expected}")
-    staged = f"{STAGING}/compaction.tmp"
+    staged = f"{_STAGED}{uuid.uuid4().hex[:8]}.tmp"
     store.put(staged, made.content)
-    store.move(staged, target.path)
+    if not store.move(staged, target.path):
+        raise OSError(f"{staged} was removed meanwhile, by another compaction")
     store.remove(replaced)
     done.merged, done.made = done.merged + len(one.files), done.made + 1
     done.bytes_before += sum(file.size for file in one.files)
@@ -90,7 +96,8 @@ def _merge_bin(store: LakeStore, layout: FileLayout, one: Bin, done: Compaction,
 
 
 def _finish(store: LakeStore) -> None:
-    """Remove files that merged files replace and that still exist."""
+    """Remove files that merged files replace and that still exist, and merged files that were not published."""
+    store.remove([file.path for file in store.list(STAGING) if file.path.startswith(_STAGED)])
     for _, same in groupby(lake_files(store.list(), ()), lambda one: (one.name.folder, one.name.origin)):
         names = [one.name for one in same]
         paths = {name.path for name in names}

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from app.settings import Settings
+from app.sinks.parquet.claim import restore_claims
 from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.local_store import LocalStore
 from app.sinks.parquet.names import CLAIMS
@@ -30,10 +31,13 @@ def lake_of(settings: Settings) -> tuple[LakeStore, FileLayout]:
 
 
 def own(store: LakeStore, sink: str) -> None:
-    """Make the sink `sink` the owner of the lake: sinks with different filters must not share claims.
+    """Make the sink `sink` the owner of the lake: sinks with different filters must not share claims. A lake without an
+    owner may have files without claims.
 
     Raises SinkMisconfigured when another sink owns the lake, and OSError.
     """
+    if store.read(_OWNER) is None:
+        restore_claims(store)  # before there is an owner: a process that is killed here does it again
     if not store.put_new(_OWNER, msgspec.json.encode(_Owner(sink))):
         see_owner(store, sink)
 

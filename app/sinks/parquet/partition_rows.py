@@ -13,11 +13,10 @@ from app.sinks.parquet.columns import OFFSET, FileLayout
 from app.sinks.parquet.day_file import DayFile, EncodedFile
 from app.sinks.parquet.footer import FileSource
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import memory
 
 CHUNK = 1000  # records converted to columns at a time, in under 1 ms, so that the event loop is not blocked
-CHUNK_BYTES = 4 << 20  # most bytes of their payloads
-RECORD_BYTES = 1000  # of a record before its conversion, with its source, beside its payload
-COPIES = 3  # of the payload of such a record: the bytes, the JSON of the other fields, and the fields
+CHUNK_BYTES = 12 << 20  # most memory that they take
 DAY_MICROS = 86_400_000_000
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
@@ -42,9 +41,10 @@ class PartitionRows:
         """`carried` records were added before and are read again: they count twice, as the runner counts them twice."""
         self._layout, self._encoder = layout, encoder
         self._waiting: list[SinkRecord] = []
-        self._waiting_bytes = 0  # of their payloads
+        self._waiting_bytes = 0
         self._days: dict[str, DayFile] = {}
         self._refused: list[Refused] = []
+        self._refused_bytes = 0
         self._records, self._until = carried, -1
         self.first = -1  # the lowest offset that was added
         self.oldest = time.monotonic()
@@ -57,8 +57,7 @@ class PartitionRows:
     @property
     def bytes(self) -> int:
         """About how much memory the records take."""
-        records = (len(self._waiting) + len(self._refused)) * RECORD_BYTES + self._waiting_bytes * COPIES
-        return records + sum(one.bytes for one in self._days.values())
+        return self._waiting_bytes + self._refused_bytes + sum(one.bytes for one in self._days.values())
 
     def begins_again(self, offset: int) -> bool:
         """Whether reading was reset to before the first buffered record, so that all buffered records come again."""
@@ -75,7 +74,7 @@ class PartitionRows:
             return
         self._until = records[-1].offset + 1
         self._waiting += records
-        self._waiting_bytes += sum([len(record.payload) for record in records])
+        self._waiting_bytes += memory(records)
         if len(self._waiting) >= CHUNK or self._waiting_bytes >= CHUNK_BYTES:
             self._convert_waiting()
 
@@ -97,6 +96,7 @@ class PartitionRows:
         except _UNFIT as error:
             if len(records) == 1:
                 self._refused.append((records[0], str(error)[:300]))
+                self._refused_bytes += memory(records)
                 self._records -= 1
                 return
             half = len(records) // 2

@@ -6,6 +6,7 @@ when one is paused between these requests; docs/sinks.md describes the consequen
 """
 
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -138,15 +139,17 @@ class S3Store:
     def alone(self) -> Iterator[bool]:
         """As in LakeStore: an object with its time of creation, valid for LOCK_SECONDS."""
         now = time.time()
-        before = self.read(_LOCK)
-        if before and now - float(before) < LOCK_SECONDS:
+        before = (self.read(_LOCK) or b"0").split()[0]
+        if abs(now - float(before)) < LOCK_SECONDS:
             yield False
             return
-        self.put(_LOCK, f"{now:.6f}".encode())
+        ours = f"{now:.6f} {uuid.uuid4().hex}".encode()
+        self.put(_LOCK, ours)
         try:
-            yield self.read(_LOCK) == f"{now:.6f}".encode()
+            yield self.read(_LOCK) == ours
         finally:
-            self.remove([_LOCK])
+            if self.read(_LOCK) == ours:
+                self.remove([_LOCK])
 
     def _key(self, path: str) -> str:
         return f"{self._place}/{path}" if path else self._place

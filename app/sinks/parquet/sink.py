@@ -80,7 +80,7 @@ class ParquetSink:
         self._closed: dict[int, list[_Closed]] = {}
         self._upto: dict[int, int] = {}
         self._refused: list[Refused] = []
-        self._unsaid = 0  # completed records that no flush has reported: they count as held
+        self._unreported = 0  # completed records that no flush has reported: they count as held
 
     async def open(self) -> None:
         """As in Sink: check that files can be written, and that no other sink owns the lake."""
@@ -127,10 +127,10 @@ class ParquetSink:
         """As in Sink."""
         closed = [one.rows for waiting in self._closed.values() for one in waiting]
         rows = [*self._rows.values()]
-        if not closed and not rows and not self._unsaid:
+        if not closed and not rows and not self._unreported:
             return Held()
         records = (
-            self._unsaid + sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
+            self._unreported + sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
         )
         size = sum(one.bytes for one in closed) + sum(one.bytes for one in rows)
         oldest = min([one.oldest for one in closed] + [one.oldest for one in rows], default=time.monotonic())
@@ -139,7 +139,7 @@ class ParquetSink:
     @property
     def due(self) -> bool:
         """As in Sink: the memory of the rows has reached its limit, or a flush was not completed."""
-        return bool(self._closed or self._unsaid) or self.held.bytes >= self._most_bytes
+        return bool(self._closed or self._unreported) or self.held.bytes >= self._most_bytes
 
     async def flush(self) -> Flushed:
         """As in Sink, one partition after another. Raises SinkUnavailable with the completed part in `so_far`."""
@@ -166,7 +166,7 @@ class ParquetSink:
             for held in (self._rows, self._closed, self._next, self._upto):
                 held.pop(partition, None)
         kept = [one for one in self._refused if one[0].partition not in partitions]
-        self._unsaid -= len(self._refused) - len(kept)
+        self._unreported -= len(self._refused) - len(kept)
         self._refused = kept
 
     async def close(self) -> None:
@@ -183,11 +183,11 @@ class ParquetSink:
         """Record what is completed: after a cancelled flush, the next flush reports it."""
         self._upto[partition] = rows.until
         self._refused += rows.refused
-        self._unsaid += rows.records + len(rows.refused)
+        self._unreported += rows.records + len(rows.refused)
 
     def _done_so_far(self) -> Flushed:
         done = Flushed(self._upto, self._refused)
-        self._upto, self._refused, self._unsaid = {}, [], 0
+        self._upto, self._refused, self._unreported = {}, [], 0
         return done
 
     async def _close_rows(self) -> None:

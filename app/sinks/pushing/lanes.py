@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from app.sinks.port import Flushed, Held, SinkUnavailable
 from app.sinks.pushing.lane import PushLane
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import memory
 
 IN_DOUBT = 4  # factor on the limit of records while a record is in doubt
-OVERHEAD = 1000  # bytes of a record beside its payload, which is in memory twice: as bytes and decoded
 
 
 class PushLanes:
@@ -26,7 +26,7 @@ class PushLanes:
         self._under_way = False  # a flush is running, or was cancelled
         self._failure: SinkUnavailable | None = None
         self._in_doubt = False  # a record may have caused the failure
-        self._kept_back = True  # the last such failure was not raised
+        self._suppressed = True  # the last such failure was not raised
 
     @property
     def held(self) -> Held:
@@ -43,13 +43,12 @@ class PushLanes:
         """Add records, in order by partition."""
         if not records:
             return
-        lanes, lane_of, ends, size = self._lanes, self._lane_of, self._ends, 0
+        lanes, lane_of, ends = self._lanes, self._lane_of, self._ends
         for record in records:
             lanes[lane_of(record)].add(record)
             ends[record.partition] = record.offset + 1
-            size += 2 * len(record.payload)
         count, held, oldest = len(records), self._held, self._held.oldest
-        size += OVERHEAD * count + held.bytes
+        size = memory(records) + held.bytes
         count += held.records
         self._held = Held(count, size, time.monotonic() if oldest is None else oldest, count >= self._most)
 
@@ -71,12 +70,12 @@ class PushLanes:
         """What was settled since the last call. Raises SinkUnavailable, with that in `so_far`, if the flush failed."""
         done = self._done()
         self._under_way = False
-        if self._failure is None or self._lets_others_in():
+        if self._failure is None or self._reads_on():
             return done
         self._failure.so_far = done
         raise self._failure
 
-    def _lets_others_in(self) -> bool:
+    def _reads_on(self) -> bool:
         """Whether a failure is not raised, every other time, so that the runner continues reading: all records left are
         of devices in doubt, and only other records can show whether the receiver is available.
         """
@@ -84,8 +83,8 @@ class PushLanes:
         room = held.records < IN_DOUBT * self._most and held.bytes < self._most_bytes
         if not room or not self._in_doubt or not all(lane.doubtful for lane in self.busy()):
             return False
-        self._kept_back = not self._kept_back
-        return self._kept_back
+        self._suppressed = not self._suppressed
+        return self._suppressed
 
     def _done(self) -> Flushed:
         upto = dict(self._ends)
@@ -109,5 +108,4 @@ class PushLanes:
 
     def _count(self) -> None:
         left = [record for lane in self._lanes for record in lane.records()]
-        size = sum(2 * len(record.payload) + OVERHEAD for record in left)
-        self._held = Held(len(left), size, self._held.oldest if left else None, len(left) >= self._most)
+        self._held = Held(len(left), memory(left), self._held.oldest if left else None, len(left) >= self._most)

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from app.core.model.namespaces import IOT, owner_of
 from app.core.model.records import Kind
 from app.settings import Settings
-from app.sinks.flush_progress import FlushProgress, memory
+from app.sinks.flush_progress import FlushProgress
 from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import memory
 from app.sinks.redis.client import RedisClient
 from app.sinks.redis.scripts import LAST_VALUES, STREAMS
 from app.sinks.redis.values import newest, value_maker

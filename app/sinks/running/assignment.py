@@ -18,7 +18,7 @@ from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.closing import SinkClosing
 from app.sinks.running.consumer import LOST_END, LogPlaces, SinkConsumer
-from app.sinks.running.losses import tell_begun_anew, tell_missed
+from app.sinks.running.losses import report_begun_anew, report_missed
 from app.sinks.running.progress import Progress
 
 log = structlog.get_logger()
@@ -131,9 +131,10 @@ class Assignment:
     def _report(self, anew: Collection[int], places: LogPlaces, kept: Collection[int]) -> None:
         other = bool(self._identity) and places.identity != self._identity
         usual = Verdict.OTHER.value if other else LOST_END
-        tell_begun_anew(self._sink.name, {number: places.of_other_logs.get(number, usual) for number in anew})
-        begun = places.committed.keys() - set(anew) - set(kept)
-        tell_missed(self._sink.name, {number: places.committed[number] for number in begun}, places.starts)
+        report_begun_anew(self._sink.name, {number: places.of_other_logs.get(number, usual) for number in anew})
+        for number in places.committed.keys() - set(anew) - set(kept):
+            if (expected := places.committed[number]) < (start := places.starts[number]):
+                report_missed(self._sink.name, number, expected, start)
 
     async def _drop(self, partitions: set[int]) -> None:
         """Drop the buffered records of these partitions, which another process reads."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from app.errors import TransientError
+from app.kafka.session_lease import SessionLease
 from app.runtime.interrupt import Interrupt
 from app.runtime.retry import log_level
 from app.sinks.port import SinkUnavailable
@@ -19,8 +20,24 @@ from app.sinks.running.circuit import SinkCircuit
 
 log = structlog.get_logger()
 
+LEASE_SECONDS = 0.5  # between two looks at a lease: it also ends while the machine is suspended, as no timer does
 CLOSE_SECONDS = 1.0  # for the commit after the last call
 T = TypeVar("T")
+
+
+async def within(lease: SessionLease, call: Awaitable[T]) -> T:
+    """Return the result of `call`. Raises TransientError, and cancels the call, when the lease ends before: after a
+    stall, another process may have the partitions.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        while not (await asyncio.wait({task}, timeout=min(LEASE_SECONDS, lease.left())))[0]:
+            if not lease.valid():
+                raise TransientError("interrupted while Kafka may have given the partitions to others")
+        return task.result()
+    finally:
+        if task.cancel():
+            await asyncio.wait({task})
 
 
 class StopBudget:
@@ -63,6 +80,9 @@ class SinkCalls:
             found: T = self._current.result()
         except SinkUnavailable as error:
             self._failed(step, error)
+            raise
+        except TransientError:
+            self._circuit.abandoned()
             raise
         except asyncio.CancelledError:
             self._circuit.abandoned()

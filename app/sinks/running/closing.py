@@ -81,7 +81,8 @@ class SinkClosing:
         Raises TransientError when stopped first, DeadLetterLimitError when there are too many dead letters.
         """
         while self._open:
-            await self._letters.send(self._open[0].refused, self._consumer.epoch)
+            begins = {number: one.position for number, one in self._progress.partitions.items()}
+            await self._letters.send(self._open[0].refused, begins, self._consumer.epoch)
             self._progress.flushed(self._open.pop(0))
 
     async def commit(self, ours: bool = False) -> None:

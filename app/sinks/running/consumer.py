@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from app.core.state.partition_log import Verdict
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.fetch.fetcher import FETCH_WAIT_MS, log_ends, pace_fetches, poll
+from app.kafka.fetch.fetcher import FETCH_WAIT_MS, count_as_polled, log_ends, pace_fetches, poll
 from app.kafka.group_coordinator import committed_offsets, coordinated, coordinator_of, limit_sync
 from app.kafka.session_lease import SessionLease
 from app.kafka.topic_ids import TopicIds
@@ -27,11 +27,12 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 FETCH_BYTES = 1 << 20  # prefetched of each partition, compressed
+TAKE_BYTES = 8 << 20  # of the values of records of one read, uncompressed
 METADATA_MS = 10_000  # time until a topic created after the start is found
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
 LOST_END = "the log was truncated or recreated"
-MAX_POLL_MS = 24 * 3600 * 1000  # between two polls there may be a whole outage of the destination
+MAX_POLL_MS = 3600 * 1000  # `stay` counts as a poll, as nothing is read in an outage of the destination
 
 
 class LogPlaces(NamedTuple):
@@ -107,6 +108,11 @@ class SinkConsumer:
         """The assigned partitions."""
         return frozenset(tp.partition for tp in self._consumer.assignment()) if self._consumer else frozenset()
 
+    def stay(self) -> None:
+        """Stay in the group although nothing is read now; to be called more often than every MAX_POLL_MS."""
+        if self._consumer is not None:
+            count_as_polled(self._consumer)
+
     async def ends(self) -> Mapping[int, int]:
         """The current ends of the logs of the assigned partitions. Raises KAFKA_ERRORS."""
         consumer = self._consumer
@@ -122,12 +128,12 @@ class SinkConsumer:
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
-        """Up to `most` records by partition, in offset order; empty after `seconds` without records, and after a
-        rebalance meanwhile. Raises KAFKA_ERRORS: the next `connect` replaces a failed consumer.
+        """Up to `most` records by partition, or TAKE_BYTES, in offset order; empty after `seconds` without records, and
+        after a rebalance meanwhile. Raises KAFKA_ERRORS: the next `connect` replaces a failed consumer.
         """
         epoch = self.epoch
         try:
-            taken = await poll(self._consumer, self._topic, most, seconds)
+            taken = await poll(self._consumer, self._topic, most, TAKE_BYTES, seconds)
         except KafkaError:
             await self._drop()
             raise

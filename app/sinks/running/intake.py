@@ -1,15 +1,34 @@
 """Hands records to a sink: records of a partition in; the decoded records that pass filters and limits out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from app.kafka.fetch.fetcher import value_bytes
 from app.settings import Settings
 from app.sinks.cardinality.limits import SeriesBounds, SeriesLimit
 from app.sinks.decode import SinkDecoder
 from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.progress import Progress
+
+SLICE = 500  # records between two yields to the event loop, 2 ms
+SLICE_BYTES = 1 << 20  # of their values; decoded, a record may take twenty times as much
+
+
+def slices(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The records in runs of at most SLICE and SLICE_BYTES; a larger record alone."""
+    for at in range(0, len(records), SLICE):
+        yield from _halves(records[at : at + SLICE])
+
+
+def _halves(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    if len(records) == 1 or value_bytes(records) <= SLICE_BYTES:
+        yield records
+    else:
+        middle = len(records) // 2
+        yield from _halves(records[:middle])
+        yield from _halves(records[middle:])
 
 
 def series_bounds(settings: Settings) -> SeriesBounds | None:

@@ -1,4 +1,4 @@
-"""Records that Kafka has lost: starts of logs, and reset logs, in; log events and metrics, once each, out."""
+"""Records that Kafka has lost: removed offsets, and reset logs, in; log events and metrics out."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from app.sinks import sink_metrics as metrics
 log = structlog.get_logger()
 
 
-def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
+def report_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
     """Report partitions that are read from their start, {partition: why}."""
     for cause in sorted(set(causes.values())):
         numbers = sorted(number for number, one in causes.items() if one == cause)
@@ -25,16 +25,14 @@ def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
         )
 
 
-def tell_missed(sink: str, expected: Mapping[int, int], starts: Mapping[int, int]) -> None:
-    """Report records that retention has removed, from the offset in `expected` up to a later start of the log."""
-    for number, offset in expected.items():
-        if (missing := starts[number] - offset) > 0:
-            metrics.MISSED.labels(sink).inc(missing)
-            log.error(
-                "sink_records_missing",
-                sink=sink,
-                partition=number,
-                expected=offset,
-                found=starts[number],
-                cure="raise retention.ms of the topic above the longest outage of a destination",
-            )
+def report_missed(sink: str, partition: int, expected: int, found: int) -> None:
+    """Report records that retention has removed, from the offset `expected` up to the offset `found`, exclusive."""
+    metrics.MISSED.labels(sink).inc(found - expected)
+    log.error(
+        "sink_records_missing",
+        sink=sink,
+        partition=partition,
+        expected=expected,
+        found=found,
+        cure="raise retention.ms of the topic above the longest outage of a destination",
+    )

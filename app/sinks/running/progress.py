@@ -24,6 +24,28 @@ class PartitionProgress(Struct, eq=False):
     committed: int | None  # the group's committed offset, as far as this process knows
     open: deque[ReadChunk]  # chunks that the sink has not completed
     settled: bool  # whether the partition is being read
+    jump: tuple[int, int] = (0, 0)  # the widest since the last look: the offset expected, and the offset found
+    reported: int = 0  # removed records before this offset were reported
+
+    def found(self, offset: int) -> None:
+        """The next record has this offset. Kafka has removed the records before it, or has none there, as after a
+        transaction: `removed` decides by the start of the log.
+        """
+        if offset - self.read_to > self.jump[1] - self.jump[0]:
+            self.jump = self.read_to, offset
+
+    def removed(self, start: int) -> list[tuple[int, int]]:
+        """The ranges of offsets, exclusive of their ends, that a log beginning at `start` has lost before they were
+        read: each offset once.
+        """
+        found = []
+        for expected, end in (self.jump, (self.read_to, start)):
+            expected, end = max(expected, self.reported), min(end, start)
+            if expected < end:
+                found.append((expected, end))
+                self.reported = end
+        self.jump = 0, 0
+        return found
 
     def lag(self, end: int | None) -> int:
         """Records of a log ending at `end` that are not completed; 0 when the end is unknown."""

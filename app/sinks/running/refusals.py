@@ -1,7 +1,7 @@
 """Refused records -> dead letters: records with the destination's reasons in; Kafka's ack of all dead letters out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.batch.batch import Batch
@@ -21,9 +21,9 @@ DETAIL = 1_000  # most characters of a destination's reason
 class _RefusedRun:
     """Refused records of one partition, as a batch for KafkaDeadLetters."""
 
-    def __init__(self, topic: str, partition: int, records: Sequence[Record], epoch: int) -> None:
+    def __init__(self, topic: str, partition: int, records: Sequence[Record], begin: int, epoch: int) -> None:
         self.topic, self.partition, self.records, self.epoch = topic, partition, records, epoch
-        self.first_offset, self.next_offset = records[0].offset, records[-1].offset + 1
+        self.first_offset, self.next_offset = min(begin, records[0].offset), records[-1].offset + 1
 
     def current(self) -> bool:
         return True
@@ -48,19 +48,21 @@ class SinkDeadLetters:
         tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, stop, sink)
         self._letters = KafkaDeadLetters(self._producer, settings.kafka_dlq_topic, tail, self._limit, self._too_many)
 
-    async def send(self, refused: Sequence[tuple[SinkRecord, str]], epoch: int) -> None:
+    async def send(self, refused: Sequence[tuple[SinkRecord, str]], begins: Mapping[int, int], epoch: int) -> None:
         """Return once Kafka has a dead letter of each record. `epoch` counts rebalances, after which the dead-letter
-        topic is read again for existing dead letters.
+        topic is read again for existing dead letters, of records from `begins` on, {partition: offset}: a sink may
+        refuse a record after records behind it.
 
-        Raises TransientError when stopped first, and DeadLetterLimitError, before any is sent, when the records exceed
-        the limit.
+        Raises TransientError when stopped first, and DeadLetterLimitError, before any of the partition is sent, when
+        its records exceed the limit.
         """
         parts: dict[int, list[tuple[Any, str]]] = {}
         for record, why in refused:
             parts.setdefault(record.partition, []).append((record.source, why))
         for partition, found in parts.items():
             found.sort(key=lambda one: int(one[0].offset))
-            run = _RefusedRun(self._topic, partition, [record for record, _ in found], epoch)
+            begin = begins.get(partition, found[0][0].offset)
+            run = _RefusedRun(self._topic, partition, [record for record, _ in found], begin, epoch)
             rejected = [Rejected(one, Reason.SINK_REFUSED, sink_stage(self._sink), why[:DETAIL]) for one, why in found]
             await self._letters.send(run, rejected)
 
@@ -68,7 +70,7 @@ class SinkDeadLetters:
         sample, where = excess.sample, f"{batch.topic}-{batch.partition}"
         return (
             f"the destination of the sink {self._sink} refuses too many records: {excess.rule} (a device and a user "
-            "count for a part of it at most). None of the last flush was dead-lettered or committed; offset "
+            "count for a part of it at most). None of these was dead-lettered or committed; offset "
             f"{sample.record.offset} of {where}: {sample.detail}. Fix the destination, and restart the sink, "
             "which resumes there. To dead-letter these records, start the sink with a higher IOT_DEAD_LETTERS_IN_A_ROW "
             "or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"

@@ -13,52 +13,34 @@ While the destination is unavailable step 4 is retried and nothing is read: memo
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from app.errors import TransientError
-from app.kafka.access import KAFKA_ERRORS, access
+from app.kafka.access import KAFKA_ERRORS
 from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay, log_level
 from app.settings import Settings
-from app.sinks.cardinality.series_log import SeriesLog
-from app.sinks.port import Held, Sink, SinkUnavailable
+from app.sinks.port import Flushed, Held, Sink, SinkUnavailable
 from app.sinks.running.assignment import Assignment
 from app.sinks.running.books import SinkBooks
-from app.sinks.running.calls import SinkCalls, StopBudget
+from app.sinks.running.calls import SinkCalls, StopBudget, within
 from app.sinks.running.circuit import CircuitState, SinkCircuit
+from app.sinks.running.clients import SinkKafka
 from app.sinks.running.closing import SinkClosing
-from app.sinks.running.consumer import SinkConsumer
-from app.sinks.running.intake import SinkIntake
+from app.sinks.running.intake import SinkIntake, slices
 from app.sinks.running.progress import Progress
-from app.sinks.running.refusals import SinkDeadLetters
 from app.sinks.running.watch import SinkWatch
 
 log = structlog.get_logger()
 
 BATCH = 2_000  # records of one read
-SLICE = 500  # records between two yields to the event loop, 2 ms
 POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 4.0  # for the running flush at a rebalance, which the whole group waits for
 COMMIT_SECONDS = 2.0  # for the commit after that
 PAUSE_SECONDS = 0.1  # after a step that was interrupted
 LAST_SECONDS = 2.0  # of the shutdown timeout, for closing connections
-
-
-class SinkKafka(NamedTuple):
-    """The Kafka clients of a runner."""
-
-    consumer: SinkConsumer
-    letters: SinkDeadLetters
-    series: SeriesLog
-
-
-def sink_kafka(settings: Settings, sink: str, stop: asyncio.Event) -> SinkKafka:
-    """The clients of the sink with this name, not connected. Raises ValueError for invalid TLS files."""
-    kafka, consumer = access(settings), SinkConsumer(settings, sink, stop)
-    letters = SinkDeadLetters(settings, kafka, sink, stop, consumer.lease)
-    return SinkKafka(consumer, letters, SeriesLog(settings, kafka, sink, stop))
 
 
 class SinkRunner:
@@ -82,7 +64,7 @@ class SinkRunner:
             self._closing.note_series(self._intake.series, self._series.write)
         self._turn = asyncio.Lock()  # one step at a time; `_giving_up` waits for the step
         self._opened, self._kafka_failures = False, 0
-        self._unheard = False  # a flush was cancelled, and its result is not known yet
+        self._result_pending = False  # a flush was cancelled, and its result is not known yet
 
     @property
     def name(self) -> str:
@@ -146,6 +128,7 @@ class SinkRunner:
             return
         if self._is_due():
             await self._flush()
+            await self._flush_while(self._is_full)
         elif self._closing.is_time:
             await self._closing.commit()
         if not self.consumer.settled:
@@ -166,7 +149,7 @@ class SinkRunner:
             await self._calls.make("open", self._sink.open)
             self._opened = True
         if self._assignment.flush_first:
-            await self._flush_held()
+            await self._flush_while(lambda: True)
             self._assignment.flush_first = False
         if self._intake.series:
             await self._series.read(self._intake.series.know)
@@ -174,19 +157,20 @@ class SinkRunner:
 
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
         """Hand records to the sink in slices; returns whether all were handed over."""
-        if self.consumer.settled and records[0].offset < self._progress.partitions[partition].read_to:
-            self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
-            return False
-        for at in range(0, len(records), SLICE):
+        if self.consumer.settled:
+            if records[0].offset < self._progress.partitions[partition].read_to:
+                self._assignment.begin_anew({partition})  # the topic was recreated, or its log truncated
+                return False
+            self._progress.partitions[partition].found(records[0].offset)
+        for some in slices(records):
             if not self.consumer.settled:
                 return False
-            self._intake.take(partition, records[at : at + SLICE])  # 3
-            if self._is_full():
-                try:
-                    await self._flush()
-                except BaseException:
-                    self._seek_back()
-                    raise
+            self._intake.take(partition, some)  # 3
+            try:
+                await self._flush_while(self._is_full)
+            except BaseException:
+                self._seek_back()
+                raise
             await asyncio.sleep(0)
         return True
 
@@ -196,27 +180,43 @@ class SinkRunner:
             self.consumer.seek({number: one.read_to for number, one in self._progress.partitions.items()})
 
     async def _flush(self) -> None:
-        """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does."""
+        """Steps 4 and 5 for the whole buffer, then step 6 at intervals. Raises as `SinkCalls.make` does, and
+        TransientError when a process that was stalled finds that a rebalance has happened.
+        """
+        epoch = self.consumer.epoch
         await self.consumer.lease.ensure()
+        if epoch != self.consumer.epoch:
+            raise TransientError("a rebalance has happened meanwhile: others may write what is buffered")
         failure: SinkUnavailable | None = None
-        if self._sink.held.records or self._unheard:
-            began, self._unheard = time.monotonic(), True
+        if self._sink.held.records or self._result_pending:
             try:
-                found = await self._calls.make("flush", self._sink.flush)  # 4
+                await self._calls.make("flush", lambda: within(self.consumer.lease, self._write()))  # 4
             except SinkUnavailable as error:
-                found, failure = error.so_far, error
-            self._unheard = False
-            self._closing.add(found, time.monotonic() - began)
-            self._watch.show(paused=failure is not None)  # together with the counts of the books
+                failure = error
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
             await self._closing.commit()  # 6
         if failure is not None:
             raise failure
 
-    async def _flush_held(self) -> None:
-        """Flush until the buffer is empty, or holds only records that wait for other records."""
-        while before := self._sink.held.records + self._closing.waiting + self._unheard:
+    async def _write(self) -> None:
+        """Step 4, with its result in the books: whatever interrupts the runner after this, the result is not lost."""
+        began, self._result_pending = time.monotonic(), True
+        try:
+            found = await self._sink.flush()
+        except SinkUnavailable as error:
+            self._written(error.so_far, began, failed=True)
+            raise
+        self._written(found, began, failed=False)
+
+    def _written(self, found: Flushed, began: float, *, failed: bool) -> None:
+        self._result_pending = False
+        self._closing.add(found, time.monotonic() - began)
+        self._watch.show(paused=failed)  # together with the counts of the books
+
+    async def _flush_while(self, wanted: Callable[[], bool]) -> None:
+        """Flush while `wanted`, until the buffer is empty, or holds only records that wait for other records."""
+        while wanted() and (before := self._sink.held.records + self._closing.waiting + self._result_pending):
             await self._flush()
             if self._sink.held.records >= before:
                 return
@@ -238,13 +238,15 @@ class SinkRunner:
             log.warning("sink_commit_failed", sink=self.name, error=repr(error))
 
     def _is_full(self) -> bool:
+        """Whether no record may be added before a flush; during a rebalance no further flush begins."""
         held = self._sink.held
-        return held.full or held.bytes >= self._settings.sink_buffer_bytes
+        full = held.full or held.bytes >= self._settings.sink_buffer_bytes
+        return full and self.consumer.settled
 
     def _is_due(self) -> bool:
         held = self._sink.held
         if not held.records:
-            return self._closing.waiting or self._unheard
+            return self._closing.waiting or self._result_pending
         return self._sink.due or self._is_full() or _age(held) >= self._sink.linger
 
     def _patience(self) -> float:

@@ -15,7 +15,7 @@ from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.circuit import SinkCircuit
 from app.sinks.running.consumer import SinkConsumer
-from app.sinks.running.losses import tell_missed
+from app.sinks.running.losses import report_missed
 from app.sinks.running.progress import Progress
 
 log = structlog.get_logger()
@@ -31,11 +31,13 @@ class SinkWatch:
     ) -> None:
         self._sink, self._consumer, self._progress = sink, consumer, progress
         self._books, self._circuit = books, circuit
-        self._reported: dict[int, int] = {}  # {partition: offset up to which missed records were reported}
 
     async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
-        """Update the metrics every LOOK_SECONDS, also while paused, until cancelled; `most`: the limit of series."""
+        """Update the metrics and stay in the group, every LOOK_SECONDS, also while paused, until cancelled; `most`: the
+        limit of series.
+        """
         while True:
+            self._consumer.stay()
             try:
                 await self._consumer.notice_topic()
                 ends = await self._consumer.ends()
@@ -52,10 +54,10 @@ class SinkWatch:
 
     def _see_removed(self, starts: Mapping[int, int]) -> None:
         """Report records that retention has removed before they were read, as in a long outage of the destination."""
-        known = {number: one for number, one in self._progress.partitions.items() if one.settled and number in starts}
-        expected = {number: max(one.read_to, self._reported.get(number, 0)) for number, one in known.items()}
-        tell_missed(self._sink.name, expected, starts)
-        self._reported = {number: max(offset, starts[number]) for number, offset in expected.items()}
+        for number, one in self._progress.partitions.items():
+            if one.settled and number in starts:
+                for expected, found in one.removed(starts[number]):
+                    report_missed(self._sink.name, number, expected, found)
 
     def show(self, *, paused: bool) -> None:
         """Export the size of the buffer, and the state of the circuit."""

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 
 from app.sinks.influx.sink import InfluxSink
 from app.sinks.redis.sink import RedisSink
-from app.sinks.running.runner import SinkKafka, SinkRunner
+from app.sinks.running.clients import SinkKafka
+from app.sinks.running.runner import SinkRunner
 from tests.sink_servers import InfluxServer, RedisServer, frozen, running
 from tests.unit.sinks.running.world import LogConsumer, World
 

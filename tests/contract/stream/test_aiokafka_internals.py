@@ -156,10 +156,10 @@ async def test_a_poll_in_a_rebalance_takes_nothing_and_says_what_is_amiss() -> N
         _closed=False, _subscription=subscription, _fetcher=SimpleNamespace(_subscriptions=subscription),
         _coordinator=SimpleNamespace(check_errors=lambda: None), assignment=set,
     )  # fmt: skip
-    assert await fetcher.poll(client, "readings", 10, 0.01) == {}
+    assert await fetcher.poll(client, "readings", 10, 1000, 0.01) == {}
     client._coordinator.check_errors = refuse
     with pytest.raises(KafkaError, match="not allowed"):
-        await fetcher.poll(client, "readings", 10, 0.01)
+        await fetcher.poll(client, "readings", 10, 1000, 0.01)
 
 
 def test_what_the_client_has_paused_it_does_not_fetch() -> None:

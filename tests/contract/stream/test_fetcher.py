@@ -35,6 +35,26 @@ def test_records_come_in_runs_and_from_where_reading_began() -> None:
     assert records.next_fetch_offset == 150
 
 
+def test_a_run_ends_soon_after_its_bytes_and_the_next_begins_there() -> None:
+    """A response is compressed: its records may be hundreds of times as large."""
+    values = [b"x" * (10_000 if 100 <= n < 200 else 10) for n in range(300)]
+    builder = DefaultRecordBatchBuilder(2, 4, False, -1, -1, -1, 1 << 24)
+    for n, value in enumerate(values):
+        builder.append(n, 1000, b"u1/d1", value, [])
+    decoded = fetcher.BulkDecoder(
+        source := PartitionRecords(TP("t", 0), KeptRecords(bytes(builder.build())), [], 0, None, None, True, 0)
+    )
+    runs = []
+    while not decoded.exhausted:
+        runs.append(decoded.take(250, 50_000))
+    assert [record.value for run in runs for record in run] == values
+    assert [record.offset for run in runs for record in run] == list(range(300))
+    assert max(fetcher.value_bytes(run) for run in runs) <= 50_000 + fetcher.STEP * 10_000
+    assert (len(runs[0]), len(runs)) == (120, 6)
+    assert source.next_fetch_offset == 300
+    assert len(fetcher.BulkDecoder(fetched(0, 300)).take(250, 50_000)) == 250
+
+
 def test_what_was_fetched_is_freed_at_once() -> None:
     """Not when the garbage collector looks at the oldest objects: with a slow database that is never."""
     gc.collect()

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.s3 import BUCKET, KEY, SECRET, S3Server, s3_settings
-from tools.faults.sinks.destinations import COLUMNS, ParquetFiles
 from tools.faults.sinks.found import Audit, FoundReading, Times
+from tools.faults.sinks.parquet_files import COLUMNS, ParquetFiles
 from tools.faults.stream import Stream
 
 DISK = 24 << 20  # bytes

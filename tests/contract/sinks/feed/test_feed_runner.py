@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.sinks.feed.sink import FeedSink
-from app.sinks.running.runner import SinkKafka, SinkRunner
+from app.sinks.running.clients import SinkKafka
+from app.sinks.running.runner import SinkRunner
 from tests.receivers.http_receiver import Answer, HttpReceiver, Item, http_receiver
 from tests.unit.sinks.running.world import LogConsumer, World
 from tests.waiting import until

@@ -10,7 +10,8 @@ from grpc import StatusCode
 
 from app.protobuf.events_pb2 import Event
 from app.sinks.grpc_push.sink import GrpcPushSink
-from app.sinks.running.runner import SinkKafka, SinkRunner
+from app.sinks.running.clients import SinkKafka
+from app.sinks.running.runner import SinkRunner
 from tests.receivers.grpc_receiver import Acks, Ends, GrpcReceiver, Item, Step, grpc_receiver
 from tests.unit.sinks.running.world import LogConsumer, World
 

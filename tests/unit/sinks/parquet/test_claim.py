@@ -115,6 +115,27 @@ def test_files_alone_say_where_to_go_on(tmp_path: Path, encoder: ThreadPoolExecu
     assert Chain(LocalStore(tmp_path), ORIGIN._replace(partition=1), "t").load() == 0
 
 
+def test_each_partition_of_a_lake_without_claims_resumes_after_its_files(
+    tmp_path: Path, encoder: ThreadPoolExecutor
+) -> None:
+    """Also when another partition has written since, and after an end at any call."""
+    Writing(LocalStore(tmp_path / "lake"), encoder).write(100)
+    for path in (tmp_path / "lake").glob("day=*/*.parquet"):
+        shutil.copy(path, path.with_name(path.name.replace(f"-{ORIGIN.tag}-0-", f"-{ORIGIN.tag}-1-")))
+    shutil.rmtree(tmp_path / "lake" / "_claims")
+    for at in count():
+        root = tmp_path / f"{at}"
+        shutil.copytree(tmp_path / "lake", root)
+        store = HookedStore(LocalStore(root), at, die)
+        with suppress(DiedError):
+            own(store, "parquet")
+        own(LocalStore(root), "parquet")
+        Writing(LocalStore(root), encoder).write(LAST)
+        assert Chain(LocalStore(root), ORIGIN._replace(partition=1), "t").load() == 100
+        if store.calls <= at:
+            break
+
+
 def test_a_claim_that_cannot_be_read_is_no_new_beginning(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
     Writing(LocalStore(tmp_path), encoder).write(100)
     newest = max((tmp_path / ORIGIN.claims).iterdir())
@@ -150,11 +171,13 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
 def test_a_truncated_log_has_a_separate_chain(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
     """For any number of processes that detect the truncation: existing rows are left out, other rows are written."""
     Writing(LocalStore(tmp_path), encoder).write(100)
-    first, second = (Chain(LocalStore(tmp_path), ORIGIN, "t") for _ in range(2))
+    first, second, known = (Chain(LocalStore(tmp_path), ORIGIN, "t") for _ in range(3))
+    assert known.load() == 100
     first.cut()
     second.cut()  # would cut the new chain, which has no claims yet
     assert (first.position, first.doubt, first.earlier) == (0, 100, [ORIGIN])
-    assert first.origin == second.origin == ORIGIN.after_cut != ORIGIN
+    known.cut()
+    assert first.origin == second.origin == known.origin == ORIGIN.after_cut != ORIGIN
     anew = Writing(LocalStore(tmp_path), encoder)
     assert anew.chain.position == 0
     anew.write(LAST, 70)  # the former log, and more

@@ -1,7 +1,7 @@
 """Compaction: fewer files with the same rows, beside a running sink and with an end at any call."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from msgspec import Struct
+from pyarrow import fs
 
 from app.core.schema.schema import schema_of
 from app.errors import TransientError
@@ -21,6 +22,7 @@ from app.sinks.parquet.footer import footer_of
 from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.local_store import LocalStore
 from app.sinks.parquet.names import FileName, LakePartition
+from app.sinks.parquet.s3_store import S3Store
 from app.sinks.record import SinkRecord
 from tests.unit.sinks.parquet.lake import START, expected, files, places, record, records, rows, settings, sink
 from tests.unit.sinks.parquet.stores import DiedError, HookedStore, die, nothing
@@ -134,6 +136,71 @@ async def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TransientError, match="another compaction"):
             compact(settings(tmp_path))
     assert compact(settings(tmp_path)).made == 2
+
+
+class _StoreWithMoves(LocalStore):
+    """Calls the next of `before` before each file is renamed."""
+
+    def __init__(self, root: Path, *before: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._before = iter(before)
+
+    def move(self, source: str, target: str) -> bool:
+        next(self._before, nothing)()
+        return super().move(source, target)
+
+
+async def test_two_at_a_time_lose_nothing(tmp_path: Path) -> None:
+    """As on S3, where two processes may both see their own lock."""
+    everything = await small_files(tmp_path)
+    layout = lake_of(settings(tmp_path))[1]
+
+    def other() -> None:
+        with suppress(DiedError):
+            compact_in(_StoreWithMoves(tmp_path, nothing, die), layout, 1 << 20)
+
+    with suppress(OSError):
+        compact_in(_StoreWithMoves(tmp_path, other), layout, 1 << 20)
+    assert set(places(tmp_path)) == set(everything)
+    compact(settings(tmp_path))
+    assert places(tmp_path) == everything
+    assert not [file for file in LocalStore(tmp_path).list("_staging") if "compaction" in file.path]
+
+
+async def test_a_claim_that_is_made_while_files_are_listed_is_left_alone(tmp_path: Path) -> None:
+    """Its files may be published a second time, by the successor of a process that was killed."""
+    await written(tmp_path, records(0, 10), records(10, 20))
+    other = tmp_path.with_name("later")
+    shutil.copytree(tmp_path, other)
+    await written(other, records(20, 30))
+
+    class Claiming(LocalStore):
+        """A store in which the sink writes between two calls."""
+
+        def read(self, path: str) -> bytes | None:
+            content = super().read(path)
+            if not any(path.name.endswith("-000000000029.parquet") for path in files(tmp_path)):
+                shutil.copytree(other, tmp_path, dirs_exist_ok=True)
+            return content
+
+    compact_in(Claiming(tmp_path), lake_of(settings(tmp_path))[1], 1 << 20)
+    (newest,) = [path for path in files(tmp_path) if path.name.endswith("-000000000029.parquet")]
+    assert newest.name.endswith("-000000000020-000000000029.parquet")
+
+
+def test_the_lock_of_a_bucket_is_removed_by_its_owner_alone(tmp_path: Path) -> None:
+    """A lock that is too old is another process's: the first process may only be slow."""
+    store = S3Store(fs.LocalFileSystem(), str(tmp_path))
+    with store.alone() as alone:
+        assert alone
+        with store.alone() as second:
+            assert not second
+    assert store.read("_compaction.lock") is None
+    with store.alone():
+        store.put("_compaction.lock", b"1.5 another")
+    assert store.read("_compaction.lock") == b"1.5 another"
+    with store.alone() as alone:
+        assert alone, "the lock is of 1970"
 
 
 async def test_a_file_that_is_broken_ends_it_and_is_named(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from app.sinks.port import Held, SinkUnavailable
 from app.sinks.pushing.lane import TRIES, PushLane
-from app.sinks.pushing.lanes import IN_DOUBT, OVERHEAD, PushLanes
+from app.sinks.pushing.lanes import IN_DOUBT, PushLanes
 from app.sinks.record import SinkRecord
+from app.sinks.record_memory import RECORD_BYTES
 from tests.unit.sinks.pushing.sent import record
 
 
@@ -28,7 +29,7 @@ def test_what_is_held_is_counted() -> None:
     assert whole.held == Held()
     whole.add([record(0, "u/d0", payload=b"12345"), record(1, "u/d1")])
     records, size, oldest, _ = whole.held
-    assert (records, size) == (2, 2 * OVERHEAD + 2 * 7)
+    assert (records, size) == (2, 2 * RECORD_BYTES + 2 * 7)
     assert oldest is not None
     whole.add([])
     whole.add([record(2, "u/d1")])
@@ -36,7 +37,7 @@ def test_what_is_held_is_counted() -> None:
     whole.begin()
     take(made[0])
     whole.finish()
-    assert whole.held == Held(2, 2 * OVERHEAD + 2 * 4, oldest)
+    assert whole.held == Held(2, 2 * RECORD_BYTES + 2 * 4, oldest)
     take(made[1])
     whole.finish()
     assert whole.held == Held()

@@ -79,6 +79,28 @@ def test_never_past_what_is_not_done(steps: list[tuple[int, bool, int]]) -> None
         assert position(progress) == at or done < len(given_offsets)
 
 
+def test_removed_offsets_are_those_before_the_start_of_the_log_and_each_is_given_once() -> None:
+    progress = Progress()
+    progress.begin(0, 100, None, settled=True)
+    one = progress.partitions[0]
+    assert one.removed(100) == []
+    one.found(101)  # after the marker of a transaction
+    progress.read(0, 150, [], 0)
+    assert one.removed(100) == []
+    one.found(400)
+    progress.read(0, 500, [], 0)
+    one.found(502)  # narrower
+    progress.read(0, 600, [], 0)
+    assert one.removed(420) == [(150, 400)]
+    assert one.removed(700) == [(600, 700)]
+    assert one.removed(650) == []
+    one.found(900)
+    progress.read(0, 910, [], 0)
+    assert one.removed(1000) == [(700, 900), (910, 1000)]
+    progress.begin(0, 0, None, settled=True)  # another log
+    assert progress.partitions[0].removed(5) == [(0, 5)]
+
+
 def test_a_circuit_opens_and_each_try_then_finds_out() -> None:
     circuit = SinkCircuit(3, 10.0)
     waits = [circuit.failed() for _ in range(2)]

@@ -59,6 +59,23 @@ async def test_reading_stops_while_the_destination_is_unavailable(world: World) 
     world.check()
 
 
+async def test_a_sink_whose_destination_is_unavailable_stays_in_its_group(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.kill()
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.01)
+    world.start()
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    await world.done()
+    world.destination.away = True
+    world.log.append(0, 10)
+    await until(lambda: world.sink.held.records == 10)
+    before, taken = world.consumer.stayed, world.consumer.taken
+    await until(lambda: world.consumer.stayed > before + 3)
+    assert world.consumer.taken == taken, "nothing was polled"
+
+
 async def test_memory_is_bounded_while_a_flush_is_not_due() -> None:
     world = World(1, sink_buffer_bytes=20_000)
     world.linger = 3600.0
@@ -71,6 +88,18 @@ async def test_memory_is_bounded_while_a_flush_is_not_due() -> None:
     await world.end()
     assert set(world.destination.written) == world.log.places()
     world.check()
+
+
+async def test_memory_is_bounded_when_a_flush_ends_before_the_buffer_is_empty() -> None:
+    """As the sinks that push do after 100 refused records."""
+    world = World(1, sink_buffer_bytes=20_000)
+    world.destination.ends_after = 100
+    world.log.append(0, 6_000)
+    await world.consumer.assign(0)
+    await world.done()
+    assert world.sink.most_bytes < 20_000 + 500 * 150
+    world.check()
+    await world.end()
 
 
 async def test_a_flush_that_fails_half_way_goes_on_and_what_was_read_after_it_is_not_lost() -> None:
@@ -349,6 +378,67 @@ async def test_records_that_kafka_removes_while_the_destination_is_away_are_coun
     world.log.begins[0] = 25
     await asyncio.sleep(0.1)
     assert MISSED.labels("fake")._value.get() - before == 10
+
+
+async def test_records_that_kafka_removes_while_others_are_read_are_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a sink that is too slow: reading continues at the new start of the log, long before the next look."""
+    await world.kill()
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.3)
+    world.start()
+    world.consumer.most = 20
+    world.log.append(0, 20)
+    await world.consumer.assign(0)
+    await world.done()
+    before = MISSED.labels("fake")._value.get()
+    world.log.begins[0] = 70
+    world.log.append(0, 200)
+    await world.done()
+    assert (0, 69) not in world.destination.written
+    await until(lambda: MISSED.labels("fake")._value.get() > before)
+    await asyncio.sleep(0.4)
+    assert MISSED.labels("fake")._value.get() - before == 50
+
+
+async def test_a_stalled_process_writes_nothing_of_a_partition_that_it_has_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records would reach the destination between those of the partition's next owner."""
+    monkeypatch.setattr("app.sinks.running.runner.COMMIT_SECONDS", 0.05)
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 10)
+    world.log.append(1, 10)
+    await world.consumer.assign(0, 1)
+    await until(lambda: world.sink.held.records == 20)
+    lease = world.consumer.lease
+    lease.end()
+    world.sink.linger = 0.0
+    await until(lambda: bool(lease._waiting))
+    await world.consumer.assign(1)
+    lease.renew(lease._clock() + 10**6)
+    await world.done()
+    assert {partition for partition, _ in world.destination.written} == {1}
+    assert world.runner.books.outcomes == {"written": 10, "revoked": 10}
+
+
+async def test_a_process_that_was_stalled_during_a_flush_ends_the_flush(world: World) -> None:
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    world.destination.answers.clear()
+    await until(lambda: world.sink.flushing)
+    lease = world.consumer.lease
+    lease.end()
+    await until(lambda: not world.sink.flushing)
+    world.destination.answers.set()
+    await until(lambda: bool(lease._waiting))
+    assert not world.destination.written
+    lease.renew(lease._clock() + 10**6)
+    await world.done()
+    assert world.runner.available
+    world.check()
 
 
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(

@@ -9,8 +9,9 @@ from aiokafka.errors import KafkaConnectionError
 from app.errors import TransientError
 from app.settings import Settings
 from app.sinks.cardinality.limits import SeriesId
+from app.sinks.running.clients import SinkKafka
 from app.sinks.running.consumer import LOST_END, LogPlaces, SinkConsumer
-from app.sinks.running.runner import SinkKafka, SinkRunner
+from app.sinks.running.runner import SinkRunner
 from tests.fake_sink import Destination, FakeSink
 from tests.sink_records import message
 from tests.waiting import until
@@ -51,7 +52,7 @@ class LogConsumer(SinkConsumer):
         self.log, self._mine, self._at = log, frozenset[int](), dict[int, int]()
         self._consumer = object()
         self.lease.renew(self.lease._clock() + 10**6)  # no other process has the partitions
-        self.taken = 0
+        self.taken = self.stayed = 0
         self.most = 10_000
 
     async def assign(self, *partitions: int) -> None:
@@ -63,6 +64,9 @@ class LogConsumer(SinkConsumer):
     @property
     def assigned(self) -> frozenset[int]:
         return self._mine if self._joined else frozenset()
+
+    def stay(self) -> None:
+        self.stayed += 1
 
     async def connect(self) -> None:
         if self.log.away:
@@ -96,6 +100,7 @@ class LogConsumer(SinkConsumer):
         for number in sorted(self._at) if self._joined else ():
             if self._at[number] > len(self.log.records[number]):  # as Kafka's client with auto_offset_reset
                 self._at[number] = self.log.begins.get(number, 0)
+            self._at[number] = max(self._at[number], self.log.begins.get(number, 0))  # the same, after a removal
             records = self.log.records[number][self._at[number] :][: min(most, self.most)]
             if records:
                 found[number] = records
@@ -126,8 +131,9 @@ class Letters:
         self.sent: list[tuple[int, int]] = []
         self.fails = 0
 
-    async def send(self, refused: Sequence[tuple[Any, str]], epoch: int) -> None:
+    async def send(self, refused: Sequence[tuple[Any, str]], begins: Mapping[int, int], epoch: int) -> None:
         await asyncio.sleep(0)
+        assert all(begins[record.partition] <= record.offset for record, _ in refused)
         if refused and self.fails:
             self.fails -= 1
             raise TransientError("Kafka is away")

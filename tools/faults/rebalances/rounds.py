@@ -1,25 +1,11 @@
-"""`python -m tools.faults.rebalances --times 500`: the delay of a partition's last record after a rebalance.
+"""Rounds of a rebalance by force and one record of each partition; the delays of the records."""
 
-Two workers. A member is removed from the group, in every other round a second member, possibly during the first
-rebalance. During the rebalance every partition gets one record and no further record: only the end of the rebalance
-makes a worker consume the record. A record is late when, between its send and its visible row, a worker had the
-partition without a rebalance for more than `--within` seconds in all; thus a record that is stored only after a second
-rebalance is late, too. Exit code 1 when a record was late.
-"""
-
-import argparse
 import asyncio
 import json
-import math
 import random
-import statistics
-import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple, cast
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -28,75 +14,13 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from tests.conftest import INIT_SQL
-from tests.servers import GivenMqtt, kafka, postgres, server_directory
 from tests.workers import Running, Site, until
-from tools.faults.load import RULES
+from tools.faults.rebalances.delays import Late, waited
+from tools.faults.rebalances.log import Log
 
-WITHIN = 1.0
 LOOK = 0.01  # seconds between two queries of the rows
 SPREAD = 1.5  # seconds within which the second member is removed and the records are sent
 LONGEST = 60.0
-
-
-class Calm(NamedTuple):
-    """The time between two rebalances at one worker, which has these partitions."""
-
-    begin: float  # Unix seconds
-    end: float  # infinity until the next rebalance begins
-    partitions: Sequence[int]
-
-
-class Late(NamedTuple):
-    """The delay of one partition's record in one round: seconds in which a worker could have stored the record."""
-
-    round: int
-    partition: int
-    seconds: float
-
-
-class Log:
-    """The rebalances in a worker's log; each read continues after the last."""
-
-    def __init__(self, worker: Running) -> None:
-        self._worker, self._read = worker, 0
-        self.begun = 0
-        self.calm = False
-        self.partitions: Sequence[int] = ()  # the assignment since the last rebalance
-        self.calms: list[Calm] = []
-
-    def look(self) -> None:
-        """Read the new lines of the log. Fails when the worker has ended."""
-        assert self._worker.alive, f"{self._worker.name} ended by itself:\n{self._worker.tail()}"
-        with self._worker.log.open("rb") as log:
-            log.seek(self._read)
-            new = log.read()
-        whole = new.rfind(b"\n") + 1
-        self._read += whole
-        for line in new[:whole].splitlines():
-            if b'"event": "rebalance_begins"' in line:
-                self.begun, self.calm = self.begun + 1, False
-                if self.calms:
-                    self.calms[-1] = self.calms[-1]._replace(end=min(self.calms[-1].end, _at(_read(line))))
-            elif b'"event": "rebalance_ended"' in line:
-                entry = _read(line)
-                self.calm, self.partitions = True, entry["partitions"]
-                self.calms.append(Calm(_at(entry), math.inf, self.partitions))
-
-
-def _read(line: bytes) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads(line[line.find(b"{") :]))
-
-
-def _at(entry: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(entry["timestamp"]).timestamp()
-
-
-def waited(calms: Iterable[Calm], partition: int, sent: float, stored: float) -> float:
-    """The seconds between `sent` and `stored` in which a worker had the partition and no rebalance was running."""
-    return sum(
-        max(0.0, min(calm.end, stored) - max(calm.begin, sent)) for calm in calms if partition in calm.partitions
-    )
 
 
 class Round:
@@ -226,61 +150,3 @@ async def rebalances(site: Site, workers: Sequence[Running], times: int, seed: i
         await admin.close()
         await rows.close()
     return found
-
-
-def report(found: Sequence[Late], within: float) -> tuple[str, int]:
-    """(the result as text, the number of rebalances with a late record)."""
-    worst: dict[int, float] = {}
-    for late in found:
-        worst[late.round] = max(worst.get(late.round, 0.0), late.seconds)
-    many = sum(seconds > within for seconds in worst.values())
-    times = sorted(worst.values())
-    return (
-        f"{len(times) - many} of {len(times)} rebalances: every partition's last record stored within {within:g} s "
-        f"(median {statistics.median(times):.2f}, 99 % {times[int(len(times) * 0.99)]:.2f}, longest {times[-1]:.2f})"
-    ), many
-
-
-@asynccontextmanager
-async def _scene(directory: Path) -> AsyncIterator[tuple[Site, list[Running]]]:
-    with kafka() as broker, postgres() as server, ExitStack() as stack:
-        for dsn, sql in (
-            (server.dsn, "CREATE DATABASE rebalances"),
-            (server.dsn_of("rebalances"), INIT_SQL.read_text()),
-        ):
-            connection = await asyncpg.connect(dsn)
-            await connection.execute(sql)
-            await connection.close()
-        nobody = GivenMqtt("127.0.0.1", 1883, "", "")
-        site = Site(broker.bootstrap, server.dsn_of("rebalances"), nobody, "rebalances", directory)
-        await site.prepare(RULES)
-        workers = [stack.enter_context(site.program("worker", name)) for name in ("one", "two")]
-        for worker in workers:
-            await worker.ready(LONGEST)
-        yield site, workers
-
-
-async def _measure(directory: Path, options: Any) -> int:
-    async with _scene(directory) as (site, workers):
-        found = await rebalances(site, workers, options.times, options.seed, tell=True)
-    said, late = report(found, options.within)
-    print(said)
-    return 1 if late else 0
-
-
-def main() -> None:
-    """Run with the options of the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser("python -m tools.faults.rebalances", description=__doc__)
-    parser.add_argument("--times", type=int, default=500, help="number of rebalances")
-    parser.add_argument("--within", type=float, default=WITHIN, help="seconds")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="a directory for the workers' logs")
-    options = parser.parse_args()
-    with server_directory() as directory:
-        if options.keep:
-            options.keep.mkdir(parents=True, exist_ok=True)
-        sys.exit(asyncio.run(_measure(options.keep or directory, options)))
-
-
-if __name__ == "__main__":
-    main()
