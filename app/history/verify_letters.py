@@ -1,4 +1,4 @@
-"""The dead letters of a topic's records: in, the dead-letter topic; out, their places in the store of a verification."""
+"""The dead letters of a topic's records: in, the dead-letter topic; out, their places, in a verification's store."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,13 +1,13 @@
 """Records in chunks against the table: in, records of the input topic; out, each of them in one count of the ledger.
 
-The records are read once, in the order of their offsets; each chunk asks the database for all of its keys at once, along
-the primary key. So a verification takes the same memory for a thousand records and for a billion.
+The records are read once, in the order of their offsets; each chunk asks the database for all of its keys at once,
+along the primary key. So a verification takes the same memory for a thousand records and for a billion.
 """
 
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from msgspec import Struct
@@ -21,23 +21,15 @@ from app.core.processing.expected_outcome import CarriedOut, ExpectedOutcome, Le
 from app.core.processing.redelivery import delivery
 from app.core.routing.address import address_of
 from app.core.sampling.left_out import AbsentReading, StoredReadings
+from app.history.table_at_hand import TableAtHand
 from app.history.verify_ledger import MissingRecord, VerifyLedger
 from app.history.verify_letters import KeptLetters
 from app.history.verify_store import VerifyStore, stored_key
-from app.postgres.connect import Connection
-from app.postgres.queries.telemetry_rows import RowKey, TelemetryTable
+from app.postgres.queries.telemetry_rows import RowKey
 from app.settings import Settings
 
 CENTURY = 100 * 365 * 86400.0  # a worker judged the time by the limits of then: any time may be a row
 REPEAT_WITHIN = timedelta(hours=1)  # between a message without a time and its redelivery, at most
-
-
-class TableAtHand(NamedTuple):
-    """The table that is verified, and how to ask it."""
-
-    connection: Connection
-    table: TelemetryTable
-    kept_for: timedelta | None  # how old its rows get; None: as old as they like
 
 
 class LookedUp(Struct):
@@ -78,8 +70,9 @@ class RecordCheck:
         limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
         self._outcomes = OutcomeJudge(limits, settings.telemetry_schema)
         self._past, self._future = settings.time_past_max, settings.time_future_max
-        self._ledger, self._at_hand, self._letters, self._rows = ledger, table, letters, rows
+        self.ledger, self._at_hand, self._letters, self._rows = ledger, table, letters, rows
         self._store, self._examples = store, examples
+        self.ahead = timedelta(seconds=min(self._future, CENTURY))  # how far a reading may be ahead of its arrival
         self.first_ms: dict[int, int] = {}  # by partition: the time of the first record that was looked at
         self.last_ms = 0  # the latest time of any record that was looked at
 
@@ -91,8 +84,8 @@ class RecordCheck:
         return [one for one in found if isinstance(one, Reading)]
 
     async def look(self, records: Sequence[Any]) -> None:
-        """Count a chunk of records, in their order. Raises sqlstate.DATABASE_ERRORS, and PermanentError when the store
-        cannot be written; then nothing of the chunk is counted as missing.
+        """Count a chunk of records, in their order. Raises TransientError when the database is away, PermanentError
+        when it refuses or when the store cannot be written.
         """
         now_ms = _now_ms()
         self._outcomes.begin()
@@ -101,43 +94,47 @@ class RecordCheck:
             self._note(record)
             found = self._outcomes.judge(record, now_ms, record.partition)
             if not self._is_asked(record, found):
-                self._ledger.not_asked += 1
+                self.ledger.not_asked += 1
                 continue
             tp = TopicPartition(record.topic, record.partition)
             match found:
                 case Rejected():
                     rejected.append((tp, found))
                 case LeftOut(policy=policy):
-                    self._ledger.dropped[policy] += 1
+                    self.ledger.dropped[policy] += 1
                 case CarriedOut():
-                    self._ledger.carried_out += 1
+                    self.ledger.carried_out += 1
                 case _:
                     looked_up.append(LookedUp(tp, record, found))
-        absent = set(await self._at_hand.table.absent(self._at_hand.connection, [one.key for one in looked_up]))
+        absent = await self._at_hand.absent([one.key for one in looked_up])
         for index, one in enumerate(looked_up):
             if index in absent:
                 await self._absent(one, now_ms)
             else:
-                self._ledger.rows += 1
                 self._rows.stored(one.reading)
-        new = self._store.add_readings([stored_key(*one.key) for one in looked_up])
-        self._ledger.repeats += len(looked_up) - new
+        self._keep([one for index, one in enumerate(looked_up) if index not in absent])
+        self._store.add_readings([stored_key(*one.key) for index, one in enumerate(looked_up) if index in absent])
         for tp, refused in rejected:
             self._rejected(tp, refused, now_ms)
+        self.ledger.at.update((record.partition, record.offset + 1) for record in records)
+
+    def _keep(self, found: Sequence[LookedUp]) -> None:
+        """Count readings whose row is there, and those of them whose row an earlier record has made."""
+        self.ledger.rows += len(found)
+        self.ledger.repeats += len(found) - self._store.add_readings([stored_key(*one.key) for one in found])
 
     def _note(self, record: Any) -> None:
-        self._ledger.records += 1
-        self._ledger.at[record.partition] = record.offset + 1
+        self.ledger.records += 1
         self.first_ms.setdefault(record.partition, record.timestamp)
         self.last_ms = max(self.last_ms, record.timestamp)
 
     def _is_asked(self, record: Any, found: ExpectedOutcome) -> bool:
-        wanted = self._ledger.user
+        wanted = self.ledger.user
         return wanted is None or wanted == (found.user_id if isinstance(found, Reading) else named_user(record))
 
     async def _absent(self, one: LookedUp, now_ms: int) -> None:
         """Count a reading that is no row."""
-        ledger, record, reading = self._ledger, one.record, one.reading
+        ledger, record, reading = self.ledger, one.record, one.reading
         arrived = arrived_ms(record, now_ms)
         ahead = (reading.time - moment_of(arrived)).total_seconds()
         missing = MissingRecord(one.tp.partition, record.offset, "row", one.words)
@@ -160,7 +157,7 @@ class RecordCheck:
         """Whether a message without a time has its row under the time of its first delivery."""
         if is_dated(one.record.value or b"") or not (delivered := delivery(one.record)) or not delivered[1]:
             return False
-        return await self._at_hand.table.has_earlier(self._at_hand.connection, one.key, REPEAT_WITHIN)
+        return await self._at_hand.has_earlier(one.key, REPEAT_WITHIN)
 
     def _is_expired(self, at: datetime, now_ms: int) -> bool:
         kept = self._at_hand.kept_for
@@ -170,12 +167,12 @@ class RecordCheck:
         """Count a record that must be a dead letter."""
         record = refused.record
         if self._letters.has(tp, record):
-            self._ledger.dead += 1
+            self.ledger.dead += 1
         elif self._letters.may_be_gone(tp.partition, arrived_ms(record, now_ms)):
-            self._ledger.letters_gone += 1
+            self.ledger.letters_gone += 1
         else:
             what = f"{printable(refused.detail, 200)} ({refused.stage}: {refused.reason})"
-            self._ledger.lose(MissingRecord(tp.partition, record.offset, "dead letter", what), self._examples)
+            self.ledger.lose(MissingRecord(tp.partition, record.offset, "dead letter", what), self._examples)
 
 
 def named_user(record: Any) -> str:
