@@ -35,6 +35,11 @@ class TableAtHand:
         with translated("the database", _CURE):
             return await self._table.has_earlier(self._connection, key, within)
 
+    async def span(self, user: str | None) -> tuple[datetime, datetime] | None:
+        """As in TelemetryTable."""
+        with translated("the database", _CURE):
+            return await self._table.span(self._connection, user)
+
     async def policies(self, schema: Schema) -> SamplingPolicies:
         """The change of value of all users who have any."""
         with translated("the database", _CURE):

@@ -35,7 +35,7 @@ def verify_notes(found: VerifyLedger) -> Iterator[str]:
     if found.letters_gone:
         yield "not known: their dead letters, if any, were older than what the dead-letter topic still has"
     if found.waiting:
-        yield f"{found.waiting:,} records wait: the group {found.group} has not committed them, so they were not looked at"
+        yield f"{found.waiting:,} records were not looked at, as the group {found.group} has not committed them yet"
     if found.extra is None and not found.interrupted:
         yield "no rows were looked at for extra ones"
     if found.interrupted and (left := found.left()):

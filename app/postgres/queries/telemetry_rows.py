@@ -17,7 +17,7 @@ TABLE = "raw_telemetry"
 PAGE = 5_000  # rows a round trip
 RowKey = tuple[datetime, str, str, int]  # time, user_id, device_id, sequence_id
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?").fullmatch
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?").fullmatch
 # The bounds of the time leave out the chunks of a hypertable that cannot have any of the keys.
 _ABSENT = """SELECT k.n FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bigint[])
     WITH ORDINALITY AS k (time, user_id, device_id, sequence_id, n)
@@ -71,6 +71,13 @@ class TelemetryTable(NamedTuple):
                 return
             after = rows[-1]
 
+    async def span(self, connection: Connection, user: str | None) -> tuple[datetime, datetime] | None:
+        """The first and the last time of any row, of a user (None: of all); None without a row."""
+        where = "" if user is None else " WHERE user_id = $1"
+        statement = f"SELECT min(time), max(time) FROM {self.sql}{where}"  # noqa: S608  # quoted by table_of
+        first, last = await connection.fetchrow(statement, *(() if user is None else (user,)))
+        return None if first is None else (first, last)
+
     async def kept_for(self, connection: Connection) -> timedelta | None:
         """How old a row gets until a retention policy of TimescaleDB removes it; None: no policy, or none visible."""
         try:
@@ -85,7 +92,7 @@ class TelemetryTable(NamedTuple):
 def table_of(name: str) -> TelemetryTable:
     """The table of this name, with or without its schema. Raises PermanentError for what is no plain name."""
     if not _NAME(name):
-        raise PermanentError(f"{name!r} is no name of a table such as raw_telemetry or archive.raw_telemetry")
+        raise PermanentError(f"{name!r} is no name of a table: small letters, digits and _, after a schema and a dot")
     return TelemetryTable(".".join(f'"{part}"' for part in name.split(".")))
 
 
