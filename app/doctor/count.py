@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from app.core.deadletters.envelope import delivery_mark
 from app.core.decode.decoder import DecodeLimits
 from app.core.model.records import Reading, Rejected
-from app.core.processing.expected_outcome import CarriedOut, LeftOut, OutcomeJudge
+from app.core.processing.expected_outcome import CarriedOut, DroppedByPolicy, OutcomeJudge
 from app.core.sampling.left_out import judge
 from app.core.schema.schema import Schema
 from app.doctor.finding import Finding, broken, ok, warning
@@ -181,7 +181,7 @@ def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, R
         match outcomes.judge(record, now_ms):
             case Rejected(detail=detail):
                 dead.append((record, detail))
-            case LeftOut() | CarriedOut():
+            case DroppedByPolicy() | CarriedOut():
                 carried_out += 1
             case reading:
                 readings.append((record, reading))

@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.history.export_rows import ReadingsAt
+from app.history.readings_file import ReadingsAt
 from app.settings import Settings
 from app.sinks.parquet.columns import ROW_GROUP, FileLayout
 
@@ -46,6 +46,11 @@ class ParquetReadings:
         if self._waiting or self._writer is None:
             self._hand_over()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """As in ReadingsFile."""
+        if self._writer is not None:
+            self._writer.is_open = False  # else it writes a footer when it is collected, into a closed file
 
     def _hand_over(self) -> None:
         table = pa.Table.from_batches(self._waiting, self._layout.arrow)

@@ -1,45 +1,23 @@
-"""Readings on their way into one file: in, readings with their places; out, CSV or Parquet, complete or not there."""
+"""Readings into one file: in, readings with their places; out, CSV or Parquet, complete or not there."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from msgspec import Struct
 
-from app.core.model.records import Reading
 from app.core.schema.codegen import row_maker
 from app.core.schema.column_types import KEY
 from app.core.schema.schema import Schema
 from app.errors import PermanentError
+from app.history.readings_file import PLACE, Opened, ReadingsAt, ReadingsFile
 from app.settings import Settings
 
-PLACE = ("kafka_partition", "kafka_offset")
 INSTALL = "pip install 'iot-stream[sinks]'"
-
-
-class ReadingsAt(Struct, frozen=True):
-    """Readings of one partition with their offsets; of a table without (None)."""
-
-    readings: Sequence[Reading]
-    partition: int
-    offsets: Sequence[int] | None
-
-
-class ReadingsFile(Protocol):
-    """The rows of one file."""
-
-    def write(self, found: ReadingsAt) -> None:
-        """Add rows. Raises OSError when the disk is full."""
-
-    def finish(self) -> None:
-        """Write what is still buffered. Raises OSError."""
-
-
-Opened = Callable[[BinaryIO], ReadingsFile]
 
 
 class CsvReadings:
@@ -64,6 +42,9 @@ class CsvReadings:
     def finish(self) -> None:
         """As in ReadingsFile."""
 
+    def abandon(self) -> None:
+        """As in ReadingsFile."""
+
 
 def opener(settings: Settings, suffix: str, *, origin: bool) -> Opened:
     """What begins a file of this suffix, `.csv` or `.parquet`. `origin`: with columns for partition and offset.
@@ -81,23 +62,65 @@ def opener(settings: Settings, suffix: str, *, origin: bool) -> Opened:
     return lambda file: ParquetReadings(file, layout)
 
 
+class WholeFile(Struct):
+    """A file that is being written."""
+
+    rows: ReadingsFile
+    wanted: bool = True  # False: the file is not to be there in the end
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, opened: Opened) -> Iterator[WholeFile]:
     """A file that is there when it is complete and on the disk, and not before. Raises PermanentError when it cannot be
     written.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
-            yield file
+            made = WholeFile(opened(file))
+            try:
+                yield made
+                if made.wanted:
+                    made.rows.finish()
+            except BaseException:
+                made.wanted = False
+                raise
+            finally:
+                if not made.wanted:
+                    made.rows.abandon()
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        if made.wanted:
+            part.replace(path)
+            _sync(path.parent)
     except OSError as error:
         raise PermanentError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file, whole or not at all. Raises PermanentError when it cannot be written."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise PermanentError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a directory on the disk."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def _cell(value: Any) -> str:
@@ -109,7 +132,7 @@ def _cell(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case datetime():
-            return f"{value:%Y-%m-%dT%H:%M:%S.%f}Z" if value.year > 999 else f"{value.isoformat()}"
+            return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
         case Decimal():
             return f"{value:f}"
         case _:

@@ -17,9 +17,8 @@ from app.core.decode.decoder import DecodeLimits
 from app.core.model.arrival import arrived_ms, moment_of
 from app.core.model.fault import printable
 from app.core.model.records import Reading, Rejected
-from app.core.processing.expected_outcome import CarriedOut, ExpectedOutcome, LeftOut, OutcomeJudge
+from app.core.processing.expected_outcome import CarriedOut, DroppedByPolicy, ExpectedOutcome, OutcomeJudge, named_user
 from app.core.processing.redelivery import delivery
-from app.core.routing.address import address_of
 from app.core.sampling.left_out import AbsentReading, StoredReadings
 from app.history.table_at_hand import TableAtHand
 from app.history.verify_ledger import MissingRecord, VerifyLedger
@@ -100,7 +99,7 @@ class RecordCheck:
             match found:
                 case Rejected():
                     rejected.append((tp, found))
-                case LeftOut(policy=policy):
+                case DroppedByPolicy(policy=policy):
                     self.ledger.dropped[policy] += 1
                 case CarriedOut():
                     self.ledger.carried_out += 1
@@ -130,7 +129,7 @@ class RecordCheck:
 
     def _is_asked(self, record: Any, found: ExpectedOutcome) -> bool:
         wanted = self.ledger.user
-        return wanted is None or wanted == (found.user_id if isinstance(found, Reading) else named_user(record))
+        return wanted is None or wanted == named_user(record, found)
 
     async def _absent(self, one: LookedUp, now_ms: int) -> None:
         """Count a reading that is no row."""
@@ -173,15 +172,6 @@ class RecordCheck:
         else:
             what = f"{printable(refused.detail, 200)} ({refused.stage}: {refused.reason})"
             self.ledger.lose(MissingRecord(tp.partition, record.offset, "dead letter", what), self._examples)
-
-
-def named_user(record: Any) -> str:
-    """The user, or the node, that topic or key of a record name; empty where neither names one."""
-    address = address_of(record)
-    if not isinstance(address, Rejected) and address.user_id:
-        return address.user_id
-    user, _, device = (record.key or b"").decode("utf-8", "ignore").partition("/")
-    return user if device else ""
 
 
 def utc(at: datetime) -> str:

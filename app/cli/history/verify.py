@@ -58,7 +58,7 @@ def verify(
     part = selecting.part_of_topic(partition, offset, since, until)
     if group is not None and uncommitted:
         raise typer.BadParameter("it does not go with --group", param_hint="--uncommitted")
-    _checked(table, user)
+    checked(table, user)
     quiet()
     settings = load()
     committed_by = None if uncommitted else group or settings.group_id
@@ -85,7 +85,8 @@ def exit_code(found: VerifyLedger, strict: bool) -> int:
             return int(strict and bool(found.doubtful.count or (found.extra and found.extra.count)))
 
 
-def _checked(table: str, user: str | None) -> None:
+def checked(table: str, user: str | None) -> None:
+    """Raises BadParameter for what is no name of a table, and for an id that is not UTF-8."""
     try:
         table_of(table)
     except PermanentError as error:
@@ -98,7 +99,7 @@ def _checked(table: str, user: str | None) -> None:
 
 async def _verified(settings: Settings, asked: VerifyRequest) -> VerifyLedger:
     with interruptible() as stop, ExitStack() as bars:
-        watch = _Screen(stop, bars)
+        watch = _VerifyScreen(stop, bars)
         try:
             return await verified(settings, asked, watch)
         except IotStreamError:
@@ -107,7 +108,7 @@ async def _verified(settings: Settings, asked: VerifyRequest) -> VerifyLedger:
             raise
 
 
-class _Screen:
+class _VerifyScreen:
     """Shows how far a verification is; the first Ctrl-C ends it in order."""
 
     def __init__(self, stop: asyncio.Event, bars: ExitStack) -> None:

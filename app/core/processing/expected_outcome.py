@@ -22,7 +22,7 @@ from app.core.schema.schema import Schema
 SILENCE = "silence"  # the policy of claims of inactivity, which workers write themselves
 
 
-class LeftOut(Struct, frozen=True):
+class DroppedByPolicy(Struct, frozen=True):
     """A record that is left out on purpose."""
 
     policy: str  # as in `iot_dropped_total`
@@ -37,7 +37,7 @@ class CarriedOut(Struct, frozen=True):
 
 
 # A reading must be a row (or a dead letter that the database refused), a rejection a dead letter.
-ExpectedOutcome: TypeAlias = Reading | Rejected | LeftOut | CarriedOut
+ExpectedOutcome: TypeAlias = Reading | Rejected | DroppedByPolicy | CarriedOut
 
 
 class OutcomeJudge:
@@ -64,20 +64,20 @@ class OutcomeJudge:
         if isinstance(found, Rejected):
             return _unless_empty(found)
         if address.retained and not is_dated(record.value or b""):
-            return LeftOut(HISTORY)
+            return DroppedByPolicy(HISTORY)
         return found
 
     def _control(self, record: Record, address: Address, at: int, partition: int) -> ExpectedOutcome:
         kind = address.kind
         if not record.value and address.topic:
-            return LeftOut(EMPTY)
+            return DroppedByPolicy(EMPTY)
         found: Any = None
         match kind:
             case Kind.SILENCE:
-                return LeftOut(SILENCE)
+                return DroppedByPolicy(SILENCE)
             case Kind.ALERTS_MANAGE:
                 if address.retained:
-                    return LeftOut(HISTORY)
+                    return DroppedByPolicy(HISTORY)
                 found = command(record, address, at)
             case Kind.STATUS:
                 found = status_effect(record, address, at)
@@ -90,8 +90,21 @@ class OutcomeJudge:
         return found if isinstance(found, Rejected) else CarriedOut(kind)
 
 
-def _unless_empty(found: Rejected) -> Rejected | LeftOut:
+def named_user(record: Record, found: ExpectedOutcome) -> str:
+    """The user, or the node, of a record with that outcome: of a record without a reading as its topic or its key names
+    it; empty where neither does.
+    """
+    if isinstance(found, Reading):
+        return found.user_id
+    address = address_of(record)
+    if not isinstance(address, Rejected) and address.user_id:
+        return address.user_id
+    user, _, device = (record.key or b"").decode("utf-8", "ignore").partition("/")
+    return user if device else ""
+
+
+def _unless_empty(found: Rejected) -> Rejected | DroppedByPolicy:
     """A record without a payload that came by MQTT only cleared what the broker retains."""
     record = found.record
     cleared = not record.value and any(name == TOPIC for name, _ in record.headers)
-    return LeftOut(EMPTY) if cleared else found
+    return DroppedByPolicy(EMPTY) if cleared else found

@@ -75,8 +75,8 @@ class TelemetryTable(NamedTuple):
         """The first and the last time of any row, of a user (None: of all); None without a row."""
         where = "" if user is None else " WHERE user_id = $1"
         statement = f"SELECT min(time), max(time) FROM {self.sql}{where}"  # noqa: S608  # quoted by table_of
-        first, last = await connection.fetchrow(statement, *(() if user is None else (user,)))
-        return None if first is None else (first, last)
+        found = await connection.fetchrow(statement, *(() if user is None else (user,)))
+        return None if found is None or found[0] is None else (found[0], found[1])
 
     async def kept_for(self, connection: Connection) -> timedelta | None:
         """How old a row gets until a retention policy of TimescaleDB removes it; None: no policy, or none visible."""
