@@ -12,10 +12,10 @@ from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
 from app.cli.options import quiet, say
 from app.deadletters.purge import Cut, cuts, delete
-from app.deadletters.selection import offset_range
 from app.errors import PermanentError
 from app.inspect.text import json_line
 from app.kafka.access import access
+from app.kafka.reading.offset_ranges import offset_range
 from app.kafka.reading.record_log import record_log
 from app.ops.audit import audited
 from app.settings import Settings, load

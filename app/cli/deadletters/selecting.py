@@ -10,8 +10,9 @@ import typer
 from app.cli.options import past
 from app.core.model.records import Reason, Stage
 from app.deadletters.letter import OTHER
-from app.deadletters.selection import Selection, offset_range
+from app.deadletters.selection import Selection
 from app.errors import PermanentError
+from app.kafka.reading.offset_ranges import offset_range
 
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", help="Refused for this reason; `other`: none is named. Repeatable.")
