@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
-from app.cli.options import quiet, say
+from app.cli.options import moment, quiet, say
 from app.deadletters.purge import Cut, cuts, delete
 from app.errors import PermanentError
 from app.inspect.text import json_line
@@ -47,7 +47,7 @@ def purge(
         raise typer.BadParameter("say which: --until, --before or --all", param_hint="--until")
     if everything and (until or before):
         raise typer.BadParameter("--all goes with neither --until nor --before", param_hint="--all")
-    until_ms, places = selecting.moment(until, "--until"), _places(before)
+    until_ms, places = moment(until, "--until"), _places(before)
     quiet()
     settings = load()
     topic = topic_of(settings, quarantine)
