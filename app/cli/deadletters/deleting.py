@@ -12,10 +12,9 @@ from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
 from app.cli.options import moment, quiet, say
 from app.deadletters.purge import Cut, cuts, delete
-from app.errors import PermanentError
 from app.inspect.text import json_line
 from app.kafka.access import access
-from app.kafka.reading.offset_ranges import offset_range
+from app.kafka.reading.offset_ranges import PartError, offset_range
 from app.kafka.reading.record_log import record_log
 from app.ops.audit import audited
 from app.settings import Settings, load
@@ -72,7 +71,7 @@ def _places(texts: Sequence[str] | None) -> dict[int, int]:
     for text in texts or ():
         try:
             found = offset_range(text)
-        except PermanentError:
+        except PartError:
             found = None
         if found is None or found.partition is None or found.first != found.last:
             raise typer.BadParameter(f"{text!r} is not PARTITION:OFFSET such as 3:100", param_hint="--before")

@@ -9,8 +9,7 @@ from app.cli.options import moment
 from app.core.model.records import Reason, Stage
 from app.deadletters.letter import OTHER
 from app.deadletters.selection import Selection
-from app.errors import PermanentError
-from app.kafka.reading.offset_ranges import offset_range
+from app.kafka.reading.offset_ranges import PartError, offset_range
 
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", help="Refused for this reason; `other`: none is named. Repeatable.")
@@ -50,7 +49,7 @@ def selection(
     _known("--stage", stages, tuple(Stage))
     try:
         ranges = tuple(offset_range(text) for text in offsets or ())
-    except PermanentError as error:
+    except PartError as error:
         raise typer.BadParameter(str(error), param_hint="--offset") from None
     times = (moment(since, "--since"), moment(until, "--until"))
     if None not in times and times[0] > times[1]:  # type: ignore[operator]  # neither is None

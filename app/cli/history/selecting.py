@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli.options import moment
-from app.errors import PermanentError
-from app.kafka.reading.offset_ranges import PartOfTopic, offset_range
+from app.kafka.reading.offset_ranges import PartError, PartOfTopic, offset_range
 
 Partitions = Annotated[list[int] | None, typer.Option("--partition", min=0, help="Of this partition. Repeatable.")]
 Offsets = Annotated[
@@ -27,7 +26,7 @@ def part_of_topic(
     """What the options ask for. Raises BadParameter that names the option."""
     try:
         ranges = tuple(offset_range(text) for text in offsets or ())
-    except PermanentError as error:
+    except PartError as error:
         raise typer.BadParameter(str(error), param_hint="--offset") from None
     since_ms, until_ms = moment(since, "--since"), moment(until, "--until")
     if since_ms is not None and until_ms is not None and since_ms > until_ms:

@@ -16,6 +16,10 @@ from app.kafka.reading.record_log import RecordLog
 _RANGE = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,18})(-([0-9]{1,18})?)?").fullmatch
 
 
+class PartError(PermanentError):
+    """A part of a topic is not one, or the topic does not have it; str() says why."""
+
+
 class OffsetRange(Struct, frozen=True):
     """Offsets of a partition, or of each partition (None), from `first` to `last`, both inclusive; `last` None: on."""
 
@@ -31,14 +35,14 @@ class OffsetRange(Struct, frozen=True):
 
 
 def offset_range(text: str) -> OffsetRange:
-    """The range that `3:100-200`, `3:100`, `3:100-` or, for every partition, `100-200` names. Raises PermanentError."""
+    """The range that `3:100-200`, `3:100`, `3:100-` or, for every partition, `100-200` names. Raises PartError."""
     found = _RANGE(text)
     if not found:
-        raise PermanentError(f"{text!r} is no range of offsets such as 3:100-200, 3:100, 3:100- or 100-200")
+        raise PartError(f"{text!r} is no range of offsets such as 3:100-200, 3:100, 3:100- or 100-200")
     partition, first, on, last = found.groups()
     end = int(first) if on is None else None if last is None else int(last)
     if end is not None and end < int(first):
-        raise PermanentError(f"{text!r} ends before it begins")
+        raise PartError(f"{text!r} ends before it begins")
     return OffsetRange(None if partition is None else int(partition), int(first), end)
 
 
@@ -80,15 +84,15 @@ class PartOfTopic(Struct, frozen=True):
         return PartitionRange(begin, max(begin, end))
 
     def check(self, partitions: int) -> None:
-        """Raises PermanentError for a partition that a topic of so many does not have, and for two ranges of one."""
+        """Raises PartError for a partition that a topic of so many does not have, and for two ranges of one."""
         named = [*self.partitions, *(one.partition for one in self.offsets if one.partition is not None)]
         if strange := [str(one) for one in sorted(set(named)) if one >= partitions]:
             most = partitions - 1
-            raise PermanentError(f"there is no partition {', '.join(strange)}: the topic's are 0 to {most}")
+            raise PartError(f"there is no partition {', '.join(strange)}: the topic's are 0 to {most}")
         for partition in range(partitions):
             found = [one for one in self.offsets if one.partition in (None, partition)]
             if len(found) > 1:
-                raise PermanentError(f"--offset names two ranges of partition {partition}: name one range for each")
+                raise PartError(f"--offset names two ranges of partition {partition}: name one range for each")
 
     def _of(self, partition: int) -> OffsetRange | None:
         return next((one for one in self.offsets if one.partition in (None, partition)), None)
@@ -97,7 +101,7 @@ class PartOfTopic(Struct, frozen=True):
 async def offsets_of(log: RecordLog, asked: PartOfTopic) -> dict[TopicPartition, PartitionRange]:
     """The offsets of each partition that is meant, of those that Kafka holds; a range may be empty.
 
-    Raises PermanentError for a partition that the topic does not have, KAFKA_ERRORS when Kafka is away.
+    Raises PartError for a partition that the topic does not have, KAFKA_ERRORS when Kafka is away.
     """
     asked.check(len(log.tps))
     starts, ends = await log.starts(), await log.ends()

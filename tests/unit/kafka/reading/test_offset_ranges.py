@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from app.errors import PermanentError
 from app.kafka.reading.offset_ranges import (
     OffsetRange,
+    PartError,
     PartitionRange,
     PartOfTopic,
     offset_range,
@@ -65,7 +65,7 @@ def test_ranges(text: str, expected: OffsetRange) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "3:", ":3", "-3", "3:200-100", "1:2:3", "3:1-2-3", "\uff19", "1" * 20])
 def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(PermanentError, match=r"range|ends"):
+    with pytest.raises(PartError, match=r"range|ends"):
         offset_range(text)
 
 
@@ -106,7 +106,7 @@ async def test_the_offsets_of_a_part_are_those_that_fit_every_option(
     ],
 )
 async def test_what_the_topic_does_not_have_is_refused(asked: PartOfTopic, words: str) -> None:
-    with pytest.raises(PermanentError, match=words):
+    with pytest.raises(PartError, match=words):
         await found(asked)
 
 
