@@ -14,7 +14,7 @@ cli
 worker
 ops
 stream
-doctor top inspect deadletters local notify gateways tables sinks loadtest client
+doctor top inspect deadletters history local notify gateways tables sinks loadtest client
 postgres kafka mqtt
 settings pipeline backtest
 ports telemetry
@@ -50,7 +50,7 @@ KINDS_OF = {
     "sinks": ("parquet", "influx", "redis", "feed", "grpc_push"),
 }
 # Of these only the command line may import anything.
-ENTRY_POINTS = ("local", "doctor", "top", "inspect", "deadletters")
+ENTRY_POINTS = ("local", "doctor", "top", "inspect", "deadletters", "history")
 
 
 def _rank(table: str) -> dict[str, int]:

@@ -1,0 +1,16 @@
+"""`iot-stream history`: records of the input topic once more: offsets set back, records stored into another table."""
+
+import typer
+
+from app.cli.history import replay, reset
+
+history = typer.Typer(no_args_is_help=True)
+
+
+@history.callback()
+def group() -> None:
+    """Work with what the input topic still has. What changes something only says what it would do, until --yes."""
+
+
+history.command()(reset.reset)
+history.command()(replay.replay)
