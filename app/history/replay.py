@@ -23,6 +23,7 @@ from app.kafka.reading.record_log import RecordLog, record_log
 from app.runtime.interrupt import Interrupt
 
 CHUNK, CHUNK_BYTES = 20_000, 16 << 20  # records, and bytes of them, that are stored and committed together
+PACES = 5  # chunks a second where a rate is set
 COMMIT_SECONDS = 15.0
 LAST_SECONDS = 5.0  # for the chunk under way when the command is stopped
 AGAIN_SECONDS = 1.0  # between two tries of reading
@@ -34,6 +35,7 @@ DecoderOf = Callable[[], HistoryDecoder]
 class HistoryChunk(Struct):
     """Records that are stored together, by partition and in their order, and where each partition is after them."""
 
+    most: int  # records
     records: dict[TopicPartition, list[Any]] = field(default_factory=dict)
     at: dict[TopicPartition, int] = field(default_factory=dict)
     count: int = 0
@@ -49,7 +51,7 @@ class HistoryChunk(Struct):
     @property
     def full(self) -> bool:
         """Whether it is time to store the chunk."""
-        return self.count >= CHUNK or self.size >= CHUNK_BYTES
+        return self.count >= self.most or self.size >= CHUNK_BYTES
 
 
 class HistoryReplay:
@@ -58,11 +60,15 @@ class HistoryReplay:
     def __init__(
         self, kafka: Access, topic: str, group: str, course: HistoryCourse, decoder: DecoderOf, table: TargetTable,
         interrupt: Interrupt, progress: Callable[[HistoryCounts], None], patience: float = PATIENCE,
+        rate: float | None = None,
     ) -> None:  # fmt: skip
-        """`decoder` makes one with an empty state, for each time that the reading begins."""
+        """`decoder` makes one with an empty state, for each time that the reading begins. `rate`: records a second;
+        None: as fast as the database takes them.
+        """
         self._kafka, self._topic, self._group, self.course = kafka, topic, group, course
         self._decoder, self._table, self._interrupt = decoder, table, interrupt
-        self._progress, self._patience = progress, patience
+        self._progress, self._patience, self._rate = progress, patience, rate
+        self._most = CHUNK if rate is None else max(1, min(CHUNK, int(rate / PACES)))
         self.counts = HistoryCounts()
 
     async def run(self) -> bool:
@@ -94,11 +100,15 @@ class HistoryReplay:
         decoder = self._decoder()
         try:
             await _within(log.commit(self.course.marks()))
+            began, stored = time.monotonic(), 0
             async for chunk in self._chunks(log, decoder):
                 await self._store(chunk, decoder)
                 self.course.at |= chunk.at
                 await _within(log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at}))
                 self._progress(self.counts)
+                stored += chunk.count
+                if self._rate:
+                    await self._interrupt.pause(max(0.0, began + stored / self._rate - time.monotonic()))
                 if self._interrupt.is_set():
                     return
         except KAFKA_ERRORS as error:
@@ -109,7 +119,7 @@ class HistoryReplay:
         begin = self.course.unfinished
         if not begin:
             return
-        starts, chunk = await log.starts(), HistoryChunk()
+        starts, chunk = await log.starts(), HistoryChunk(self._most)
         run_up = {tp: max(starts[tp], at - RUN_UP) for tp, at in begin.items()}
         async for records in log.follow(run_up, self.course.ends):
             if not records:
@@ -119,9 +129,12 @@ class HistoryReplay:
                 decoder.decode(tp, before)
             for record in records[len(before) :]:
                 chunk.add(tp, record)
-            if chunk.full or self._interrupt.is_set():
+                if chunk.full:
+                    yield chunk
+                    chunk = HistoryChunk(self._most)
+            if self._interrupt.is_set():
                 yield chunk
-                chunk = HistoryChunk()
+                chunk = HistoryChunk(self._most)
         # What follows the last record may be no record: the marks of transactions.
         chunk.at |= {tp: self.course.ends[tp] for tp in begin}
         yield chunk

@@ -37,6 +37,7 @@ Into = Annotated[
 Again = Annotated[
     bool, typer.Option("--again", help="From the first record on, also what the same command has stored.")
 ]
+Rate = Annotated[float | None, typer.Option("--rate", min=0.1, help="Records a second, at most.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")]
 Patience = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that an outage may take.")]
 
@@ -50,6 +51,7 @@ class HistoryJob(NamedTuple):
     group: str  # that keeps how far the replay is
     again: bool
     patience: float
+    rate: float | None
 
 
 def replay(
@@ -58,6 +60,7 @@ def replay(
     until: selecting.Until = None,
     partition: selecting.Partitions = None,
     offset: selecting.Offsets = None,
+    rate: Rate = None,
     again: Again = False,
     yes: Yes = False,
     timeout: Patience = PATIENCE,
@@ -78,7 +81,7 @@ def replay(
     quiet()
     settings = load()
     name = xxh3_64_hexdigest(msgspec.json.encode([words, settings.kafka_topic, table], order="sorted"))[:12]
-    job = HistoryJob(asked, words, table, f"{settings.group_id}-history-{name}", again, timeout)
+    job = HistoryJob(asked, words, table, f"{settings.group_id}-history-{name}", again, timeout, rate)
     try:
         code = asyncio.run((_acted if yes else _dry)(settings, job, as_json))
     except PartError as error:
@@ -118,6 +121,7 @@ async def _acted(settings: Settings, job: HistoryJob, as_json: bool) -> int:
         one = HistoryReplay(
             access(settings), settings.kafka_topic, job.group, plan, partial(HistoryDecoder, settings), table,
             Interrupt(stop), lambda counts: show(plan.left, partial(replay_progress, counts, plan.left)), job.patience,
+            job.rate,
         )  # fmt: skip
         try:
             async with audited(settings, "history replay", what) as audit:
