@@ -40,8 +40,8 @@ async def running(site: Site, *words: str) -> AsyncIterator[asyncio.subprocess.P
 
 
 def reading(number: int, **fields: object) -> bytes:
-    """The payload of a reading, a second after the one before."""
-    time = (BEGIN + timedelta(seconds=number)).isoformat()
+    """The payload of a reading, a tenth of a second after the one before."""
+    time = (BEGIN + timedelta(milliseconds=100 * number)).isoformat()
     return json.dumps({"time": time, "sequence_id": number, "temperature": 20.5, **fields}).encode()
 
 
