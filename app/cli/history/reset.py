@@ -38,6 +38,12 @@ Earliest = Annotated[bool, typer.Option("--to-earliest", help="To the first reco
 Stop = Annotated[
     bool, typer.Option("--stop", help="Stop the worker of the local stack first, and start it again afterwards.")
 ]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait", min=0, help="Seconds to wait until no worker is left. [0; with --stop their session and 10]"
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")]
 
 
@@ -48,6 +54,7 @@ def reset(
     to_earliest: Earliest = False,
     partition: selecting.Partitions = None,
     stop: Stop = False,
+    wait: Wait = None,
     yes: Yes = False,
     directory: Directory = None,
     as_json: selecting.AsJson = False,
@@ -63,11 +70,12 @@ def reset(
     quiet()
     stack = local_stack(directory) if stop else None
     settings = stack.settings() if stack is not None else load()
+    patience = wait if wait is not None else settings.kafka_session_timeout + LEAVE_SECONDS if stop else 0.0
     try:
         found, members = asyncio.run(_look(settings, asked))
         if yes:
             with _stopped(stack.layout if stack is not None else None):
-                found = asyncio.run(_act(settings, asked, words, wait=stop))
+                found = asyncio.run(_act(settings, asked, words, patience))
     except PartError as error:
         raise typer.BadParameter(str(error), param_hint="--offset" if offset else "--partition") from None
     if as_json:
@@ -104,10 +112,10 @@ async def _look(settings: Settings, asked: PartOfTopic) -> tuple[ResetPlan, tupl
     return found, await members_of(kafka, group, topic)
 
 
-async def _act(settings: Settings, asked: PartOfTopic, words: dict[str, object], *, wait: bool) -> ResetPlan:
+async def _act(settings: Settings, asked: PartOfTopic, words: dict[str, object], patience: float) -> ResetPlan:
     """The offsets as they are set: those of a worker that has just stopped are newer than those that were shown."""
     kafka, group = access(settings), settings.group_id
-    await _wait_for_no_member(settings, settings.kafka_session_timeout + LEAVE_SECONDS if wait else 0.0)
+    await _wait_for_no_member(settings, patience)
     found, _ = await _look(settings, asked)
     what = {"group": group, "topic": found.topic, "to": words}
     async with audited(settings, "history reset", what) as audit:
