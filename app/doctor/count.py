@@ -71,8 +71,8 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
             examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.missing[:EXAMPLES])
             what = f"partition {partition}: {len(tally.missing)} committed records are no row and no dead letter: "
             cure = (
-                f"if the rows were not deleted: stop the workers, set group {settings.group_id} back to offset "
-                f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows in the table stay"
+                f"if the rows were not deleted: stop the workers, iot-stream history reset --offset {partition}:"
+                f"{tally.missing[0][0]} --yes, and start them; rows in the table stay (docs/replay.md)"
             )
             found.append(broken(AREA, what + examples, cure))
         if tally.doubtful:

@@ -70,14 +70,14 @@ class PartOfTopic(Struct, frozen=True):
         """Whether any offset of a partition is meant."""
         if self.partitions and partition not in self.partitions:
             return False
-        return not self.offsets or self._of(partition) is not None
+        return not self.offsets or self.range_of(partition) is not None
 
     def within(self, partition: int, held: PartitionRange, since: int, until: int) -> PartitionRange:
         """The offsets that are meant of a partition of which Kafka has `held`, and whose first records of the times
         that were asked for, or behind them, are at `since` and `until`.
         """
         begin, end = max(held.begin, since), min(held.end, until)
-        if one := self._of(partition):
+        if one := self.range_of(partition):
             begin = max(begin, one.first)
             end = end if one.last is None else min(end, one.last + 1)
         begin = min(begin, held.end)
@@ -94,7 +94,8 @@ class PartOfTopic(Struct, frozen=True):
             if len(found) > 1:
                 raise PartError(f"--offset names two ranges of partition {partition}: name one range for each")
 
-    def _of(self, partition: int) -> OffsetRange | None:
+    def range_of(self, partition: int) -> OffsetRange | None:
+        """The offsets that were named for a partition; None: none were."""
         return next((one for one in self.offsets if one.partition in (None, partition)), None)
 
 
