@@ -14,8 +14,8 @@ from app.cli.options import escape_unencodable, quiet, say
 from app.cli.progress import Show, progress
 from app.cli.render.export import export_lines, export_notes, export_progress
 from app.cli.stopping import interruptible
-from app.history.export import ExportOrigin, ExportRequest, ExportSummary
-from app.history.export import export as exported
+from app.history.exporting.export import ExportOrigin, ExportRequest, ExportSummary
+from app.history.exporting.export import export as exported
 from app.inspect.text import json_line
 from app.kafka.reading.offset_ranges import PartError
 from app.postgres.queries.telemetry_rows import TABLE

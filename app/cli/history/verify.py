@@ -14,9 +14,9 @@ from app.cli.progress import Show, progress
 from app.cli.render.verify import verify_lines, verify_notes, verify_progress
 from app.cli.stopping import interruptible
 from app.errors import IotStreamError, PermanentError
-from app.history.verify import VerifyRequest
-from app.history.verify import verify as verified
-from app.history.verify_ledger import EXAMPLES, VerifyLedger, VerifyVerdict
+from app.history.verification.ledger import EXAMPLES, VerifyLedger, VerifyVerdict
+from app.history.verification.verify import VerifyRequest
+from app.history.verification.verify import verify as verified
 from app.inspect.text import json_line
 from app.kafka.reading.offset_ranges import PartError
 from app.postgres.queries.telemetry_rows import TABLE, table_of

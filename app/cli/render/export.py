@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.history.export import ExportSummary
+from app.history.exporting.export import ExportSummary
 
 
 def export_lines(found: ExportSummary) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from app.core.model.fault import printable
-from app.history.verify_ledger import VerifyLedger
+from app.history.verification.ledger import VerifyLedger
 
 SHOWN = 200  # characters of an example
 

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from app.core.model.arrival import moment_of
 from app.core.model.times import MICROSECOND
 from app.errors import PermanentError
-from app.history.export_plan import (
+from app.history.exporting.plan import (
     MANIFEST,
     ExportCounts,
     ExportManifest,
@@ -24,9 +24,9 @@ from app.history.export_plan import (
     parts_of_topic,
     read_manifest,
 )
-from app.history.export_rows import opener, replace_file, whole_file
-from app.history.export_source import ExportSource, TableSource, TopicSource
-from app.history.readings_file import Opened
+from app.history.exporting.readings_file import Opened
+from app.history.exporting.rows import opener, replace_file, whole_file
+from app.history.exporting.source import ExportSource, TableSource, TopicSource
 from app.history.table_at_hand import TableAtHand, table_at_hand
 from app.kafka.access import access
 from app.kafka.reading.offset_ranges import PartOfTopic, offsets_of

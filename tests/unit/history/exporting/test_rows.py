@@ -12,8 +12,8 @@ import pytest
 
 from app.core.model.records import Reading
 from app.errors import PermanentError
-from app.history.export_rows import opener, replace_file, whole_file
-from app.history.readings_file import ReadingsAt
+from app.history.exporting.readings_file import ReadingsAt
+from app.history.exporting.rows import opener, replace_file, whole_file
 from app.settings import Settings
 from tests import DEFAULT
 
@@ -113,7 +113,7 @@ def test_without_pyarrow_the_package_to_install_is_named(monkeypatch: pytest.Mon
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "app.history.export_parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "app.history.exporting.parquet", raising=False)
     with pytest.raises(PermanentError, match=r"package pyarrow: pip install 'iot-stream\[sinks\]'; or write CSV"):
         opener(Settings(), ".parquet", origin=True)
     opener(Settings(), ".csv", origin=True)

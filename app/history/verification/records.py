@@ -21,9 +21,9 @@ from app.core.processing.expected_outcome import CarriedOut, DroppedByPolicy, Ex
 from app.core.processing.redelivery import delivery
 from app.core.sampling.left_out import AbsentReading, StoredReadings
 from app.history.table_at_hand import TableAtHand
-from app.history.verify_ledger import MissingRecord, VerifyLedger
-from app.history.verify_letters import KeptLetters
-from app.history.verify_store import VerifyStore, stored_key
+from app.history.verification.ledger import MissingRecord, VerifyLedger
+from app.history.verification.letters import KeptLetters
+from app.history.verification.store import VerifyStore, stored_key
 from app.postgres.queries.telemetry_rows import RowKey
 from app.settings import Settings
 

@@ -14,7 +14,7 @@ from app.core.schema.codegen import row_maker
 from app.core.schema.column_types import KEY
 from app.core.schema.schema import Schema
 from app.errors import PermanentError
-from app.history.readings_file import PLACE, Opened, ReadingsAt, ReadingsFile
+from app.history.exporting.readings_file import PLACE, Opened, ReadingsAt, ReadingsFile
 from app.settings import Settings
 
 INSTALL = "pip install 'iot-stream[sinks]'"
@@ -55,7 +55,7 @@ def opener(settings: Settings, suffix: str, *, origin: bool) -> Opened:
     if suffix == ".csv":
         return lambda file: CsvReadings(file, settings.telemetry_schema, origin=origin)
     try:
-        from app.history.export_parquet import ParquetReadings, layout_of
+        from app.history.exporting.parquet import ParquetReadings, layout_of
     except ModuleNotFoundError as error:
         raise PermanentError(f"Parquet needs the package {error.name}: {INSTALL}; or write CSV") from None
     layout = layout_of(settings, origin=origin)

@@ -4,7 +4,7 @@ import json
 
 from app.cli.history.verify import exit_code
 from app.cli.render.verify import verify_lines, verify_notes, verify_progress
-from app.history.verify_ledger import ExampleList, ExtraRow, MissingRecord, VerifyLedger, VerifyVerdict
+from app.history.verification.ledger import ExampleList, ExtraRow, MissingRecord, VerifyLedger, VerifyVerdict
 from app.inspect.text import json_line
 
 

@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.history.readings_file import ReadingsAt
+from app.history.exporting.readings_file import ReadingsAt
 from app.settings import Settings
 from app.sinks.parquet.columns import ROW_GROUP, FileLayout
 

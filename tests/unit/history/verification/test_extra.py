@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from app.core.model.keys import device_key
-from app.history.verify import VerifyRange
-from app.history.verify_extra import SKEW, RowWindow, window_of
+from app.history.verification.extra import SKEW, RowWindow, window_of
+from app.history.verification.verify import VerifyRange
 from app.kafka.messages import key_partition
 from app.kafka.reading.offset_ranges import PartitionRange
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.core.model.times import micros
 from app.errors import PermanentError
-from app.history.verify_store import VerifyStore, stored_key
+from app.history.verification.store import VerifyStore, stored_key
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 

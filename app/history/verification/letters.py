@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from app.core.deadletters.envelope import delivery_mark, from_record
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Stage
-from app.history.verify_store import VerifyStore
+from app.history.verification.store import VerifyStore
 from app.kafka.dead_letter_reader import digest
 from app.kafka.reading.record_log import RecordLog
 

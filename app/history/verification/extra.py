@@ -16,9 +16,9 @@ from app.core.model.keys import device_key
 from app.core.model.times import micros
 from app.history.chunks import chunks
 from app.history.table_at_hand import TableAtHand
-from app.history.verify_ledger import ExampleList, ExtraRow
-from app.history.verify_records import RecordCheck, utc
-from app.history.verify_store import VerifyStore, stored_key
+from app.history.verification.ledger import ExampleList, ExtraRow
+from app.history.verification.records import RecordCheck, utc
+from app.history.verification.store import VerifyStore, stored_key
 from app.kafka.messages import key_partition
 from app.kafka.reading.offset_ranges import PartitionRange
 from app.kafka.reading.record_log import RecordLog

@@ -19,11 +19,11 @@ from app.core.sampling.left_out import StoredReadings
 from app.errors import PermanentError
 from app.history.chunks import chunks
 from app.history.table_at_hand import table_at_hand
-from app.history.verify_extra import ExtraRows, RowWindow, window_of
-from app.history.verify_ledger import EXAMPLES, VerifyLedger
-from app.history.verify_letters import KeptLetters
-from app.history.verify_records import RecordCheck, utc
-from app.history.verify_store import VerifyStore
+from app.history.verification.extra import ExtraRows, RowWindow, window_of
+from app.history.verification.ledger import EXAMPLES, VerifyLedger
+from app.history.verification.letters import KeptLetters
+from app.history.verification.records import RecordCheck, utc
+from app.history.verification.store import VerifyStore
 from app.kafka.access import Access, access
 from app.kafka.group_state import offsets_of_group
 from app.kafka.reading.offset_ranges import PartitionRange, PartOfTopic, offsets_of, records_in
@@ -145,4 +145,5 @@ def _window(asked: VerifyRequest, found: VerifyRange, check: RecordCheck) -> Row
     if any(one.last is not None for one in part.offsets):
         until_ms = min(until_ms, check.last_ms)
     floors = found.floors(part.since_ms, check.first_ms)
-    return window_of(floors, found.starts, found.parts, check.ahead, moment_of(until_ms))
+    window = window_of(floors, found.starts, found.parts, check.ahead, moment_of(until_ms))
+    return window if window is not None and window.begin < window.until else None

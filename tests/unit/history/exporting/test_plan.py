@@ -7,7 +7,7 @@ import pytest
 
 from app.core.model.times import micros
 from app.errors import PermanentError
-from app.history.export_plan import (
+from app.history.exporting.plan import (
     ExportCounts,
     ExportManifest,
     ExportPart,

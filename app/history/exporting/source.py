@@ -14,8 +14,8 @@ from app.core.processing.expected_outcome import CarriedOut, DroppedByPolicy, Ou
 from app.core.schema.schema import Schema
 from app.errors import PermanentError
 from app.history.chunks import chunks
-from app.history.export_plan import ExportCounts, ExportPart
-from app.history.readings_file import ReadingsAt
+from app.history.exporting.plan import ExportCounts, ExportPart
+from app.history.exporting.readings_file import ReadingsAt
 from app.history.table_at_hand import TableAtHand
 from app.kafka.reading.record_log import RecordLog
 from app.postgres.queries.telemetry_rows import reading_columns
