@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.workers import Site
 from tools.command import ROOT, Done, iot_stream
@@ -90,3 +91,25 @@ async def count_of(site: Site, table: str) -> int:
 def audit_lines(path: Path) -> list[Mapping[str, Any]]:
     """The lines of an audit file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@asynccontextmanager
+async def admin_of(site: Site) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client with which topics are deleted and cut."""
+    client = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def signals_of(pid: int) -> int:
+    """How many signals wait for a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1], 16).bit_count() for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
+async def handled(pid: int) -> bool:
+    """Whether the process has taken its signals."""
+    return signals_of(pid) == 0

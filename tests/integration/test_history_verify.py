@@ -3,8 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from app.core.model.headers import PACKET_ID, REDELIVERED, RETAINED
 from app.history.verification.ledger import VerifyLedger, VerifyVerdict
@@ -20,7 +19,7 @@ from app.history.verification.verify import VerifyRequest, verify
 from app.kafka.access import Access
 from app.kafka.reading.offset_ranges import PartOfTopic, offset_range
 from app.kafka.topics import create, wanted
-from tests.integration.history_rig import BEGIN, history, reading, running, send
+from tests.integration.history_rig import BEGIN, admin_of, handled, history, reading, running, send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
 from tools.command import Done
@@ -74,16 +73,6 @@ class Watch:
 
     def seen(self, what: str, count: int) -> None:
         self.searched.append(what)
-
-
-@asynccontextmanager
-async def admin_of(site: Site) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def stored(site: Site, first: int, last: int, **fields: object) -> None:
@@ -263,17 +252,6 @@ async def test_many_chunks_and_an_end_by_hand(site: Site) -> None:
     left = PartOfTopic(offsets=tuple(map(offset_range, stopped.left())))
     rest = VerifyRequest(left, group=site.settings.group_id)
     assert (await verify(site.settings, rest, Watch())).records == 12_003 - stopped.records
-
-
-def signals_of(pid: int) -> int:
-    """How many signals wait for a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1], 16).bit_count() for line in lines if line.startswith(("SigPnd", "ShdPnd")))
-
-
-async def handled(pid: int) -> bool:
-    """Whether the process has taken its signals."""
-    return signals_of(pid) == 0
 
 
 async def test_ctrl_c_ends_it_after_the_chunk_at_hand(site: Site) -> None:
