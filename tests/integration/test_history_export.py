@@ -20,7 +20,7 @@ from app.kafka.access import Access
 from app.kafka.reading.offset_ranges import PartOfTopic
 from app.kafka.topics import create, wanted
 from app.postgres.queries.telemetry_rows import PAGE
-from tests.integration.history_rig import BEGIN, history, reading, running, send
+from tests.integration.history_rig import BEGIN, admin_of, handled, history, reading, running, send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
 
