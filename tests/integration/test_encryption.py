@@ -431,6 +431,9 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
         ("dlq import", "purge", "--all", "--yes"),
     ):
         assert await command("dlq", *words, **environment(site(who))) == 0, words
+    readings = str(tmp_path / "readings.csv")
+    for words in (("verify", "--uncommitted"), ("verify",), ("export", "--output", readings)):
+        assert await command("history", *words, **environment(site("history verify"))) == 0, words
 
 
 async def posts_a_reading(site: Site, user: str) -> None:
