@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
 
 from aiokafka import TopicPartition
 from msgspec import Struct, field

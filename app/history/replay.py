@@ -5,7 +5,6 @@ two the chunk is stored again, and the key of its rows takes no row twice. No wo
 outage is waited out, from the last committed chunk on.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any

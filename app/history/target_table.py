@@ -42,7 +42,7 @@ def place_of(settings: Settings, table: str) -> str:
 
 
 async def is_there(settings: Settings, table: str) -> bool:
-    """Whether there is such a table. Raises TransientError when the database is away, PermanentError when it refuses."""
+    """Whether there is such a table. Raises TransientError when the database is away, PermanentError for a refusal."""
     async with operator_session(settings, CLIENT) as connection:
         return await exists(connection, table)
 
