@@ -5,9 +5,8 @@ two the chunk is stored again, and the key of its rows takes no row twice. No wo
 outage is waited out, from the last committed chunk on.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -24,7 +23,6 @@ from app.runtime.interrupt import Interrupt
 
 CHUNK, CHUNK_BYTES = 20_000, 16 << 20  # records, and bytes of them, that are stored and committed together
 PACES = 5  # chunks a second where a rate is set
-COMMIT_SECONDS = 15.0
 LAST_SECONDS = 5.0  # for the chunk under way when the command is stopped
 AGAIN_SECONDS = 1.0  # between two tries of reading
 PATIENCE = 120.0  # seconds that an outage may take
@@ -99,12 +97,12 @@ class HistoryReplay:
     async def _pass(self, log: RecordLog) -> None:
         decoder = self._decoder()
         try:
-            await _within(log.commit(self.course.marks()))
+            await log.commit(self.course.marks())
             began, stored = time.monotonic(), 0
             async for chunk in self._chunks(log, decoder):
                 await self._store(chunk, decoder)
                 self.course.at |= chunk.at
-                await _within(log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at}))
+                await log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at})
                 self._progress(self.counts)
                 stored += chunk.count
                 if self._rate:
@@ -148,11 +146,3 @@ class HistoryReplay:
         for tp, records, output, written in done:
             self.counts.add(tp.partition, records, output, written)
             self.course.stored[tp] += written.rows
-
-
-async def _within(commit: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(COMMIT_SECONDS):
-            await commit
-    except TimeoutError:
-        raise TransientError(f"Kafka has not taken offsets for {COMMIT_SECONDS:g} s") from None

@@ -21,6 +21,7 @@ from app.settings import Settings
 
 CLIENT = "history"
 AGAIN_SECONDS = 1.0  # between two tries
+_PASSWORD = re.compile(r"password=[^&]*")
 _NAME = re.compile(r"([a-z_][a-z0-9_]{0,62})(?:\.([a-z_][a-z0-9_]{0,62}))?").fullmatch
 
 
@@ -32,6 +33,18 @@ def sql_name(text: str) -> str:
     if not found:
         raise PermanentError(f"{text!r} is no name of a table: small letters, digits and _, after a schema and a dot")
     return ".".join(f'"{part}"' for part in found.groups() if part)
+
+
+def place_of(settings: Settings, table: str) -> str:
+    """The table and its database, without account and password: the same for the same table."""
+    _, _, where = settings.database_url.get_secret_value().rpartition("@")
+    return f"{_PASSWORD.sub('', where)} {table}"
+
+
+async def is_there(settings: Settings, table: str) -> bool:
+    """Whether there is such a table. Raises TransientError when the database is away, PermanentError for a refusal."""
+    async with operator_session(settings, CLIENT) as connection:
+        return await exists(connection, table)
 
 
 async def prepare(settings: Settings, table: str) -> bool:

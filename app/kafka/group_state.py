@@ -48,7 +48,7 @@ async def members_of(kafka: Access, group: str, topic: str) -> tuple[GroupMember
         return tuple(
             sorted(
                 (
-                    GroupMember(_name(member, client_id), host.lstrip("/"), assigned_partitions(assigned, topic))
+                    GroupMember(member_name(member, client_id), host.lstrip("/"), assigned_partitions(assigned, topic))
                     for member, client_id, host, _, assigned, *_ in found
                 ),
                 key=lambda one: (one.name, one.partitions),
@@ -76,7 +76,8 @@ def assigned_partitions(assigned: bytes, topic: str) -> tuple[int, ...]:
     return tuple(sorted(number for name, numbers in found.assignment if name == topic for number in numbers))
 
 
-def _name(member: str, client_id: str) -> str:
+def member_name(member: str, client_id: str) -> str:
+    """The group.instance.id or client.id in the id that a broker gave a member; `client_id` where none is in it."""
     found = _NAMED(member)
     return found[1] if found else client_id
 

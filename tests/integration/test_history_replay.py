@@ -94,6 +94,8 @@ async def test_the_same_command_takes_what_has_come_since_and_again_takes_all(si
     assert (await history(site, *words, "--json")).json["stored"] == 6
     again = (await history(site, *words, "--again", "--json")).json
     assert (again["stored"], again["there"]) == (0, 36)
+    await site.fetch(f"DROP TABLE {TABLE}")
+    assert (await history(site, *words, "--json")).json["stored"] == 36, "a table that is made holds nothing"
     shown = await history(site, *words, "--again")
     assert '0 rows stored into "readings_again", 36 there before; 36 records in ' in shown.out
 

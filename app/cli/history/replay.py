@@ -21,7 +21,7 @@ from app.history.counts import HistoryCounts
 from app.history.course import HistoryCourse, history_course, marks_of
 from app.history.decoding import HistoryDecoder
 from app.history.replay import PATIENCE, HistoryReplay
-from app.history.target_table import TargetTable, prepare, sql_name
+from app.history.target_table import TargetTable, is_there, place_of, prepare, sql_name
 from app.inspect.text import json_line
 from app.kafka.access import access
 from app.kafka.group_state import offsets_of_group
@@ -80,7 +80,8 @@ def replay(
     words = selecting.words(partition, offset, since, until)
     quiet()
     settings = load()
-    name = xxh3_64_hexdigest(msgspec.json.encode([words, settings.kafka_topic, table], order="sorted"))[:12]
+    place = place_of(settings, table)
+    name = xxh3_64_hexdigest(msgspec.json.encode([words, settings.kafka_topic, place], order="sorted"))[:12]
     job = HistoryJob(asked, words, table, f"{settings.group_id}-history-{name}", again, timeout, rate)
     try:
         code = asyncio.run((_acted if yes else _dry)(settings, job, as_json))
@@ -92,11 +93,12 @@ def replay(
 async def _planned(settings: Settings, job: HistoryJob) -> HistoryCourse:
     kafka = access(settings)
     before = marks_of(await offsets_of_group(kafka, job.group))
+    again = job.again or not await is_there(settings, job.table)  # what was stored is gone with the table
     async with record_log(kafka, settings.kafka_topic) as log:
         ranges = await offsets_of(log, job.asked)
         starts, ends = await log.starts(), await log.ends()
         held = {tp: PartitionRange(starts[tp], ends[tp]) for tp in ranges}
-        return history_course(ranges, held, before, again=job.again)
+        return history_course(ranges, held, before, again=again)
 
 
 async def _dry(settings: Settings, job: HistoryJob, as_json: bool) -> int:

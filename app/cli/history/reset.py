@@ -119,8 +119,8 @@ async def _act(settings: Settings, asked: PartOfTopic, words: dict[str, object],
     found, _ = await _look(settings, asked)
     what = {"group": group, "topic": found.topic, "to": words}
     async with audited(settings, "history reset", what) as audit:
-        audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
         await carry_out(kafka, group, found)
+        audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
         audit.outcome = "done"
     return found
 

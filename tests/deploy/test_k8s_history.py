@@ -1,4 +1,4 @@
-"""k8s/scripts/reset.sh: a stand-in for kubectl writes down what is called, and says how the pod ends."""
+"""k8s/scripts/history.sh: a stand-in for kubectl writes down what is called, and says how the pod ends."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def run(
         "LOOK_SECONDS": "0.01",
     }  # fmt: skip
     done = subprocess.run(
-        [str(ROOT / "k8s" / "scripts" / "reset.sh"), *words], env=environment, capture_output=True, text=True,
+        [str(ROOT / "k8s" / "scripts" / "history.sh"), *words], env=environment, capture_output=True, text=True,
         check=False, timeout=60,
     )  # fmt: skip
     return done, (machine / "seen").read_text().splitlines()
@@ -59,50 +59,59 @@ def at(seen: list[str], text: str) -> int:
     return next(place for place, line in enumerate(seen) if line.startswith(text))
 
 
+RESET = ("reset", "--since", "6h", "--yes")
+PAUSED = "annotate scaledobject iot-worker autoscaling.keda.sh/paused"
+
+
 def test_workers_and_keda_are_stopped_and_started_again(machine: Path) -> None:
-    done, seen = run(machine, "--since", "6h", keda="yes")
+    done, seen = run(machine, *RESET, keda="yes")
     assert (done.returncode, done.stdout) == (0, "11 are read again\n"), done.stderr
-    paused = "annotate scaledobject iot-worker autoscaling.keda.sh/paused"
     order = [
         at(seen, text)
         for text in (
-            f"{paused}=true", "scale statefulset iot-worker --replicas=0", "wait --for=delete pod", "apply -f -",
-            "logs iot-history-reset", "delete pod iot-history-reset", "scale statefulset iot-worker --replicas=3",
-            f"{paused}-",
+            f"{PAUSED}=true", "scale statefulset iot-worker --replicas=0", "wait --for=delete pod", "apply -f -",
+            "logs iot-history-reset", "scale statefulset iot-worker --replicas=3", f"{PAUSED}-",
         )
     ]  # fmt: skip
     assert order == sorted(order)
-    assert f"{paused}-" in done.stderr, "what to do where the script is killed"
+    assert f"{PAUSED}-" in done.stderr, "what to do where the script is killed"
+    assert "delete pod iot-history-reset --wait=false" in seen
 
 
 def test_without_keda_its_object_is_left_alone(machine: Path) -> None:
-    done, seen = run(machine, "--to-earliest")
+    done, seen = run(machine, *RESET)
     assert done.returncode == 0, done.stderr
     assert not [line for line in seen if "annotate" in line]
 
 
 @pytest.mark.parametrize(("phase", "stuck"), [("Failed", 0), ("Succeeded", 1)])
 def test_workers_are_started_again_whatever_came_of_it(machine: Path, phase: str, stuck: int) -> None:
-    done, seen = run(machine, "--since", "6h", keda="yes", phase=phase, stuck=stuck)
+    done, seen = run(machine, *RESET, keda="yes", phase=phase, stuck=stuck)
     assert done.returncode != 0
-    assert seen[-2:] == [
-        "scale statefulset iot-worker --replicas=3", "annotate scaledobject iot-worker autoscaling.keda.sh/paused-",
-    ]  # fmt: skip
+    assert seen[-2:] == ["scale statefulset iot-worker --replicas=3", f"{PAUSED}-"]
     assert ("apply -f -" in seen) == (not stuck), "no offset is set while a worker may run"
 
 
-def test_without_a_place_nothing_is_stopped(machine: Path) -> None:
+@pytest.mark.parametrize("words", [RESET[:-1], ("replay", "--into", "again", "--yes")], ids=" ".join)
+def test_no_worker_is_stopped_for_what_changes_no_offset(machine: Path, words: tuple[str, ...]) -> None:
+    done, seen = run(machine, *words, keda="yes")
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in seen if "scale" in line or "annotate" in line]
+    assert "apply -f -" in seen
+
+
+def test_without_a_command_nothing_is_done(machine: Path) -> None:
     done, seen = run(machine)
-    assert (done.returncode, seen, "--since" in done.stderr) == (2, [], True)
+    assert (done.returncode, seen, "history.sh reset" in done.stderr) == (2, [], True)
 
 
 def test_the_pod_has_what_a_worker_has_and_is_none(machine: Path) -> None:
-    run(machine, "--offset", "0:7")
+    run(machine, "reset", "--offset", "0:7", "--yes")
     pod: dict[str, Any] = json.loads((machine / "applied.json").read_text())
     worker = json.loads((machine / "worker.json").read_text())
     spec, template = pod["spec"], worker["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    assert container["args"] == ["history", "reset", "--wait", "120", "--offset", "0:7", "--yes"]
+    assert container["args"] == ["history", "reset", "--offset", "0:7", "--yes", "--wait", "120"]
     for name in ("image", "env", "envFrom", "securityContext", "volumeMounts"):
         assert container[name] == template["containers"][0][name]
     assert spec["restartPolicy"] == "Never"
