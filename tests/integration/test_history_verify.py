@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,11 +21,14 @@ from app.kafka.access import Access
 from app.kafka.reading.offset_ranges import PartOfTopic, offset_range
 from app.kafka.topics import create, wanted
 from tests.integration.history_rig import BEGIN, admin_of, handled, history, reading, running, send
+from tests.integration.test_dlq_path import run as run_block
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
-from tools.command import Done
+from tools.command import ROOT, Done
 
 pytestmark = pytest.mark.integration
+
+PAGE = (ROOT / "docs" / "history.md").read_text()
 
 PARTITIONS = 3
 BEFORE = BEGIN - timedelta(hours=1)  # when the first record of each partition was written
@@ -316,3 +320,24 @@ async def test_rows_that_retention_removes_are_not_missing(site: Site) -> None:
     )
     found = ledger(await history(site, "verify", "--json"), 0)
     assert (found["expired"], found["missing"]["count"]) == (4, 0)
+
+
+async def test_the_worked_example_of_the_page(site: Site) -> None:
+    """docs/history.md, as it stands there."""
+    example = PAGE.partition("## A worked example")[2].partition("\n## ")[0]
+    verified, exported = re.findall(r"^```bash\n(.*?)^```", example, re.M | re.S)
+    said = re.findall(r"^ {4}(\S.*)$", example, re.M)
+    with site.program("worker") as worker:
+        await worker.ready()
+        topic = "users/alice/devices/truck-1/telemetry"
+        await send(site, [reading(number) for number in range(3)], topic=topic, partition=0, written=WRITTEN)
+        await site.settled_input()
+    await site.fetch("DELETE FROM raw_telemetry WHERE user_id = 'alice' AND sequence_id = 2")
+    done = await run_block(site, verified)
+    assert done.code == 1, done
+    assert said[0] in done.out
+    assert said[1] in done.out
+    assert said[2] in done.error
+    done = await run_block(site, exported)
+    assert (done.code, said[3] in done.out) == (0, True), done
+    assert len((site.directory / "alice.csv").read_text().splitlines()) == 4
