@@ -130,7 +130,8 @@ class _VerifyScreen:
         self._shown(left, partial(verify_progress, ledger, self._whole))
 
     def seen(self, what: str, count: int) -> None:
-        self._shown(0, lambda seconds: f"{what}: {count:,} looked at for extra rows, {seconds:,.0f} s")
+        left = self._whole if self.ledger is None else 0
+        self._shown(left, lambda seconds: f"{count:,} {what} looked at, {seconds:,.0f} s")
 
     def _shown(self, left: int, line: Callable[[float], str]) -> None:
         if self._show is not None:

@@ -7,7 +7,6 @@ left are looked for there, before they count.
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -19,23 +18,13 @@ from app.history.table_at_hand import TableAtHand
 from app.history.verification.ledger import ExampleList, ExtraRow
 from app.history.verification.records import RecordCheck, utc
 from app.history.verification.store import VerifyStore, stored_key
+from app.history.verification.watch import SearchWatch
 from app.kafka.messages import key_partition
 from app.kafka.reading.offset_ranges import PartitionRange
 from app.kafka.reading.record_log import RecordLog
 from app.postgres.queries.telemetry_rows import RowKey, key_columns
 
 SKEW = timedelta(minutes=1)  # by which clocks of gateways may differ
-
-
-class ExtraWatch(Protocol):
-    """Who watches the search."""
-
-    def seen(self, what: str, count: int) -> None:
-        """So many of `what` were looked at."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether to end after the rows or records at hand."""
 
 
 class RowWindow(Struct, frozen=True):
@@ -94,7 +83,7 @@ class ExtraRows:
         self._window, self._user = window, user
 
     async def look(
-        self, log: RecordLog, ranges: Mapping[int, PartitionRange], examples: int, watch: ExtraWatch
+        self, log: RecordLog, ranges: Mapping[int, PartitionRange], examples: int, watch: SearchWatch
     ) -> ExampleList[ExtraRow] | None:
         """The rows without a record, `examples` of them by name; None when it was stopped. Raises KAFKA_ERRORS,
         TransientError when the database is away, PermanentError when it refuses or the store cannot be written.
@@ -107,7 +96,7 @@ class ExtraRows:
         named = [ExtraRow(utc(time), user, device, number) for time, user, device, number in first]
         return ExampleList(self._store.candidates(), named)
 
-    async def _scan(self, watch: ExtraWatch) -> bool:
+    async def _scan(self, watch: SearchWatch) -> bool:
         """Keep the rows of the window that no reading of the range has made. False: stopped."""
         window, count = self._window, 0
         async for rows in self._at_hand.pages(key_columns(), window.begin, window.until, self._user):
@@ -120,7 +109,7 @@ class ExtraRows:
                 return False
         return True
 
-    async def _search(self, log: RecordLog, ranges: Mapping[int, PartitionRange], watch: ExtraWatch) -> bool:
+    async def _search(self, log: RecordLog, ranges: Mapping[int, PartitionRange], watch: SearchWatch) -> bool:
         """Drop the candidates whose record is outside of the ranges: behind them, or in other partitions."""
         ends = await log.ends()  # after the rows were read: what has come since is before this end
         early = self._window.begin - self._check.ahead - SKEW

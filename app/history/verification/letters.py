@@ -9,6 +9,7 @@ from app.core.deadletters.envelope import delivery_mark, from_record
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Stage
 from app.history.verification.store import VerifyStore
+from app.history.verification.watch import SearchWatch
 from app.kafka.dead_letter_reader import digest
 from app.kafka.reading.record_log import RecordLog
 
@@ -23,19 +24,24 @@ class KeptLetters:
         self._store = store
         self._since: Mapping[int, int] = {}  # partition -> ms since 1970: letters from before then may be gone
 
-    async def read(self, log: RecordLog, topic: str, since_ms: int | None) -> None:
+    async def read(self, log: RecordLog, topic: str, since_ms: int | None, watch: SearchWatch) -> None:
         """Take the letters of records of `topic` that came in at `since_ms`, milliseconds since 1970, or later (None:
-        of all) from the dead-letter topic `log`. Raises KAFKA_ERRORS.
+        of all) from the dead-letter topic `log`; not all of them when stopped. Raises KAFKA_ERRORS.
         """
         starts, ends = await log.starts(), await log.ends()
         begin = starts if since_ms is None else await log.since(since_ms - CLOCKS_MS, ends)
         # Retention and purges take letters from the start on: of what is before the first one nothing can be said.
         kept = {tp.partition: 0 if starts[tp] == 0 or begin[tp] > starts[tp] else FOREVER for tp in log.tps}
         wanted = {tp: at for tp, at in begin.items() if at < ends[tp]}
+        count = 0
         async for records in log.follow(wanted, ends) if wanted else _nothing():
             for record in records:
                 kept[record.partition] = min(kept[record.partition], record.timestamp)
             self._keep(records, topic)
+            count += len(records)
+            watch.seen("dead letters", count)
+            if watch.stopped:
+                break
         self._since = kept
 
     def has(self, place: TopicPartition, record: Any) -> bool:

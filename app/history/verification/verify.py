@@ -10,7 +10,7 @@ Nothing is written, and no group is joined.
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ from app.history.verification.ledger import EXAMPLES, VerifyLedger
 from app.history.verification.letters import KeptLetters
 from app.history.verification.records import RecordCheck, utc
 from app.history.verification.store import VerifyStore
+from app.history.verification.watch import VerifyWatch
 from app.kafka.access import Access, access
 from app.kafka.group_state import offsets_of_group
 from app.kafka.reading.offset_ranges import PartitionRange, PartOfTopic, offsets_of, records_in
@@ -41,23 +42,6 @@ class VerifyRequest(Struct, frozen=True):
     group: str | None = None  # whose commits end the range; None: the range is not ended by commits
     extra: bool = True  # whether rows without a record are looked for
     examples: int = EXAMPLES  # of each finding
-
-
-class VerifyWatch(Protocol):
-    """Who watches a verification."""
-
-    def begins(self, records: int) -> None:
-        """It begins; the range has so many offsets."""
-
-    def read(self, ledger: VerifyLedger) -> None:
-        """A chunk of records was counted."""
-
-    def seen(self, what: str, count: int) -> None:
-        """So many of `what` were looked at, after the records: rows, or records outside of the range."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether to end after the chunk at hand."""
 
 
 class VerifyRange(NamedTuple):
@@ -88,12 +72,12 @@ async def verify(settings: Settings, asked: VerifyRequest, watch: VerifyWatch) -
     try:
         async with table_at_hand(settings, asked.table) as table, record_log(kafka, settings.kafka_topic) as log:
             found = await _range(kafka, log, asked, ledger)
+            watch.begins(records_in(list(found.parts.values())))
             letters = KeptLetters(store)
             async with record_log(kafka, settings.kafka_dlq_topic, committed=False) as dead:
-                await letters.read(dead, settings.kafka_topic, asked.part.since_ms)
+                await letters.read(dead, settings.kafka_topic, asked.part.since_ms, watch)
             rows = StoredReadings(*await table.policies(settings.telemetry_schema))
             check = RecordCheck(settings, ledger, table, letters, rows, store, asked.examples)
-            watch.begins(records_in(list(found.parts.values())))
             await _records(log, found, check, watch)
             ledger.interrupted = watch.stopped
             window = None if ledger.interrupted or not asked.extra else _window(asked, found, check)
@@ -128,6 +112,8 @@ async def _range(kafka: Access, log: RecordLog, asked: VerifyRequest, ledger: Ve
 
 
 async def _records(log: RecordLog, found: VerifyRange, check: RecordCheck, watch: VerifyWatch) -> None:
+    if watch.stopped:  # without all letters nothing can be said
+        return
     tps = {tp: found.parts[tp.partition] for tp in log.tps if tp.partition in found.parts}
     begin, until = {tp: part.begin for tp, part in tps.items()}, {tp: part.end for tp, part in tps.items()}
     async for records in chunks(log, begin, until):
