@@ -250,9 +250,7 @@ async def test_many_chunks_and_an_end_by_hand(site: Site) -> None:
     watch = Watch()
     found = await verify(site.settings, asked, watch)
     assert (found.verdict, found.records, found.rows, watch.whole) == (VerifyVerdict.COMPLETE, 12_003, 12_003, 12_003)
-    assert set(watch.searched) <= {"dead letters", "rows of the table"}, (
-        "no row was left to be looked for in other records"
-    )
+    assert set(watch.searched) <= {"dead letters", "rows of the table"}, "no row is left to look for"
     stopped = await verify(site.settings, asked, Watch(1))
     assert (stopped.verdict, stopped.extra) == (VerifyVerdict.INTERRUPTED, None)
     assert 0 < stopped.records < 12_003
