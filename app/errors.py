@@ -11,7 +11,8 @@ IotStreamError
 │   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
 ├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
 │   ├── GatewayRefusedError  a gateway refuses a client's call                    (app/client/failures.py)
-│   └── PatchError        a JSON Patch is not one, or does not fit        (app/deadletters/json_patch.py)
+│   ├── PatchError        a JSON Patch is not one, or does not fit        (app/deadletters/json_patch.py)
+│   └── PartError         a topic does not have that part                 (app/kafka/reading/offset_ranges.py)
 ├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
 ├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
 ├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time

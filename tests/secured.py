@@ -28,7 +28,7 @@ from app.local.servers.postgres_home import Home
 # Each has an account of its own, too.
 PROGRAMS = (
     *("worker", "bridge", "gateways", "notifier", "topics create", "doctor", "trace", "tap", "top"),
-    *("dlq ls", "dlq replay", "dlq import"),
+    *("dlq ls", "dlq replay", "dlq import", "history reset", "history replay", "history verify"),
 )
 ACCOUNT, PASSWORD = "iot-program", "a pass=word with blanks"
 LISTENERS = ("SSL", "MTLS", "SASL_SSL", "SASL_PLAINTEXT")

@@ -14,6 +14,7 @@ cli
 worker
 ops
 stream
+history
 doctor top inspect deadletters local notify gateways tables sinks loadtest client
 postgres kafka mqtt
 settings pipeline backtest
@@ -50,7 +51,7 @@ KINDS_OF = {
     "sinks": ("parquet", "influx", "redis", "feed", "grpc_push"),
 }
 # Of these only the command line may import anything.
-ENTRY_POINTS = ("local", "doctor", "top", "inspect", "deadletters")
+ENTRY_POINTS = ("local", "doctor", "top", "inspect", "deadletters", "history")
 
 
 def _rank(table: str) -> dict[str, int]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "trace": ("inspect", "Where one message is now: stored, dead-lettered, waiting or not seen; and its spans."),
     "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),
     "dlq": ("deadletters", "Dead letters: list, show, export, import, mend and put back, delete."),
+    "history": ("history", "Read history again: set offsets back, store it into another table, verify, export."),
     "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,21 @@ def past(text: str, option: str) -> timedelta:
         return duration(text)
     except PermanentError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def moment(text: str | None, option: str) -> int | None:
+    """The milliseconds since 1970 that an age (`12h`) or a time with an offset says; None for None. Raises
+    BadParameter.
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return int((time.time() - past(text, option).total_seconds()) * 1000)
+    if at.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no offset: write {text}Z for UTC", param_hint=option)
+    return int(at.timestamp() * 1000)
 
 
 def ways_in(text: str) -> tuple[str, ...]:

@@ -5,17 +5,14 @@ replay that was ended in the middle puts back exactly what the first would have.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import Struct
 
 from app.deadletters.selection import Chooser, Selection
-from app.errors import TransientError
-from app.kafka.access import KAFKA_ERRORS, Access, start
-from app.kafka.group_coordinator import coordinated
+from app.kafka.access import Access
+from app.kafka.group_state import offsets_of_group
 from app.kafka.reading.record_log import RecordLog
 
 
@@ -58,16 +55,8 @@ class Course(Struct):
 
 async def committed(kafka: Access, group: str) -> Marks:
     """The offsets of a group that a replay has committed. Raises TransientError when Kafka is away."""
-    client = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=10_000)
-    try:
-        await start(client, kafka)
-        found: dict[TopicPartition, Any] = await coordinated(lambda: client.list_consumer_group_offsets(group))
-    except KAFKA_ERRORS as error:
-        raise TransientError(f"cannot ask Kafka at {kafka} for the offsets of {group}: {error}") from error
-    finally:
-        await client.close()
     marks = {}
-    for tp, held in found.items():
+    for tp, held in (await offsets_of_group(kafka, group)).items():
         try:
             marks[tp] = (held.offset, _mark(held.metadata or ""))
         except (msgspec.MsgspecError, ValueError):

@@ -8,8 +8,7 @@ last acked chunk on.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiokafka import TopicPartition
 from msgspec import Struct, field
@@ -26,7 +25,6 @@ from app.runtime.interrupt import Interrupt
 
 CHUNK, CHUNK_BYTES = 5_000, 8 << 20  # letters, and bytes of them, that are sent and committed together
 PACES = 5  # chunks a second where a rate is set
-COMMIT_SECONDS = 15.0
 LAST_SECONDS = 5.0  # for the chunk under way when the command is stopped
 AGAIN_SECONDS = 1.0  # between two tries of reading
 EXAMPLES = 3  # of letters left out, for each reason
@@ -98,12 +96,12 @@ class Replay:
 
     async def _pass(self, log: RecordLog) -> None:
         try:
-            await _within(log.commit(self.course.marks()))
+            await log.commit(self.course.marks())
             began, sent = time.monotonic(), 0
             async for chunk in self._chunks(log):
                 await self._send(chunk)
                 self.course.at |= chunk.at
-                await _within(log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at}))
+                await log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at})
                 self._progress(self.counts)
                 sent += len(chunk.letters)
                 if self._rate:
@@ -174,14 +172,6 @@ class Replay:
             examples = counts.examples.setdefault(one.why, [])
             if len(examples) < EXAMPLES:
                 examples.append(f"{letter.partition}:{letter.offset} {one.detail}")
-
-
-async def _within(commit: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(COMMIT_SECONDS):
-            await commit
-    except TimeoutError:
-        raise TransientError(f"Kafka has not taken offsets for {COMMIT_SECONDS:g} s") from None
 
 
 def _as_it_is(letter: Letter, most: int) -> OutgoingMessage:

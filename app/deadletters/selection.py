@@ -1,42 +1,12 @@
 """Which dead letters are meant: reasons, stages, topics, users, devices, times and offsets, each of which must fit."""
 
-import re
-
 import msgspec
 from msgspec import Struct
 from xxhash import xxh3_64_hexdigest
 
 from app.core.rules.globs import Globs
 from app.deadletters.letter import Letter
-from app.errors import PermanentError
-
-_RANGE = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,18})(-([0-9]{1,18})?)?").fullmatch
-
-
-class OffsetRange(Struct, frozen=True):
-    """Offsets of a partition, or of each partition (None), from `first` to `last`, both inclusive; `last` None: on."""
-
-    partition: int | None
-    first: int
-    last: int | None
-
-    def has(self, partition: int, offset: int) -> bool:
-        """Whether a place is within the range."""
-        if self.partition not in (None, partition) or offset < self.first:
-            return False
-        return self.last is None or offset <= self.last
-
-
-def offset_range(text: str) -> OffsetRange:
-    """The range that `3:100-200`, `3:100`, `3:100-` or, for every partition, `100-200` names. Raises PermanentError."""
-    found = _RANGE(text)
-    if not found:
-        raise PermanentError(f"{text!r} is no range of offsets such as 3:100-200, 3:100, 3:100- or 100-200")
-    partition, first, on, last = found.groups()
-    end = int(first) if on is None else None if last is None else int(last)
-    if end is not None and end < int(first):
-        raise PermanentError(f"{text!r} ends before it begins")
-    return OffsetRange(None if partition is None else int(partition), int(first), end)
+from app.kafka.reading.offset_ranges import OffsetRange
 
 
 class Selection(Struct, frozen=True):

@@ -9,7 +9,6 @@ since, or lost by the database.
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,20 +16,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.core.deadletters.envelope import delivery_mark
-from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.model.arrival import arrived_ms
-from app.core.model.records import Kind, Reading, Rejected
-from app.core.routing.address import address_of
-from app.core.sampling.change_of_value import Policy
+from app.core.decode.decoder import DecodeLimits
+from app.core.model.records import Reading, Rejected
+from app.core.processing.expected_outcome import CarriedOut, DroppedByPolicy, OutcomeJudge
+from app.core.sampling.left_out import judge
 from app.core.schema.schema import Schema
-from app.core.user_config.rulebook import RuleBook
 from app.doctor.finding import Finding, broken, ok, warning
-from app.doctor.left_out import judge
 from app.kafka.access import access
 from app.kafka.dead_letter_reader import DeadLetterTail, RecentDeadLetters
 from app.kafka.group_coordinator import coordinated
 from app.postgres.connect import Connection, connect
-from app.postgres.queries.config_feed import ROWS_OF
+from app.postgres.queries.sampling_policies import policies_of
+from app.postgres.queries.telemetry_rows import TABLE, table_of
 from app.postgres.sqlstate import DATABASE_ERRORS, words
 from app.settings import Settings
 
@@ -39,18 +36,13 @@ CENTURY = 100 * 365 * 86400.0  # a worker judged the time when it read the recor
 TIMEOUT_MS = 10_000
 EXAMPLES = 3
 
-_ABSENT = """SELECT k.n FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bigint[])
-    WITH ORDINALITY AS k (time, user_id, device_id, sequence_id, n)
-    WHERE NOT EXISTS (SELECT FROM raw_telemetry r WHERE r.time BETWEEN $5 AND $6 AND r.time = k.time
-      AND r.user_id = k.user_id AND r.device_id = k.device_id AND r.sequence_id = k.sequence_id)"""
-
 
 class Tally(NamedTuple):
     """The records of one partition that were looked up, by what became of them."""
 
     rows: int
     dead: int
-    carried_out: int  # settings, status and the like: they overwrite one another, so they cannot be looked up
+    carried_out: int  # settings, status and the like, which overwrite one another, and what is left out without a row
     left_out: int  # by change of value
     doubtful: list[tuple[int, str]]  # (offset, reading) that change of value would have kept, as it is set now
     missing: list[tuple[int, str]]  # (offset, reading or error)
@@ -79,8 +71,8 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
             examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.missing[:EXAMPLES])
             what = f"partition {partition}: {len(tally.missing)} committed records are no row and no dead letter: "
             cure = (
-                f"if the rows were not deleted: stop the workers, set group {settings.group_id} back to offset "
-                f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows in the table stay"
+                f"if the rows were not deleted: stop the workers, iot-stream history reset --offset {partition}:"
+                f"{tally.missing[0][0]} --yes, and start them; rows in the table stay (docs/replay.md)"
             )
             found.append(broken(AREA, what + examples, cure))
         if tally.doubtful:
@@ -146,17 +138,8 @@ async def _judged(
         return 0, [], []
     offsets = {offset for offset, _ in missing}
     users = {one.user_id for record, one in readings if record.offset in offsets}
-    book, since = RuleBook(schema), dict[str, float]()
-    for row in await connection.fetch(ROWS_OF, list(users)):
-        since[row[0]] = row[2].timestamp()
-        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before holds
-            book.apply([(row[0], row[3])])
-
-    def policy(user_id: str, device_id: str) -> Policy | None:
-        sampling = book.watch_for(user_id, device_id).sampling
-        return sampling.policy if sampling else None
-
-    judged = judge(readings, offsets, policy, since, int(time.time() * 1000))
+    policies = await policies_of(connection, schema, users)
+    judged = judge(readings, offsets, *policies, int(time.time() * 1000))
     doubtful = [one for one in missing if one[0] in judged.doubtful]
     return len(judged.left_out), doubtful, [one for one in missing if one[0] not in judged.left_out | judged.doubtful]
 
@@ -192,30 +175,23 @@ def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, R
     letters.
     """
     limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
-    decode, now_ms = Decoder(limits, settings.telemetry_schema).decode, int(time.time() * 1000)
+    outcomes, now_ms = OutcomeJudge(limits, settings.telemetry_schema), int(time.time() * 1000)
     readings, carried_out, dead = [], 0, []
     for record in records:
-        address = address_of(record)
-        if isinstance(address, Rejected):
-            dead.append((record, address.detail))
-        elif address.kind is not Kind.TELEMETRY:
-            carried_out += 1
-        elif isinstance(reading := decode(record, address, arrived_ms(record, now_ms)), Rejected):
-            dead.append((record, reading.detail))
-        else:
-            readings.append((record, reading))
+        match outcomes.judge(record, now_ms):
+            case Rejected(detail=detail):
+                dead.append((record, detail))
+            case DroppedByPolicy() | CarriedOut():
+                carried_out += 1
+            case reading:
+                readings.append((record, reading))
     return readings, carried_out, dead
 
 
 async def _absent(connection: Connection, readings: Sequence[tuple[Any, Reading]]) -> list[tuple[Any, str]]:
-    if not readings:
-        return []
     keys = [(one.time, one.user_id, one.device_id, one.sequence_id) for _, one in readings]
-    first, last = min(key[0] for key in keys), max(key[0] for key in keys)
-    columns = map(list, zip(*keys, strict=True))
-    numbers = await connection.fetch(_ABSENT, *columns, first, last + timedelta(microseconds=1))
     absent = []
-    for row in numbers:
-        record, one = readings[row[0] - 1]
+    for index in await table_of(TABLE).absent(connection, keys):
+        record, one = readings[index]
         absent.append((record, f"{one.user_id}/{one.device_id}, sequence_id {one.sequence_id}"))
     return absent

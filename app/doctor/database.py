@@ -9,7 +9,7 @@ from app.doctor import jobs
 from app.doctor.finding import Finding, broken, ok, warning
 from app.postgres.connect import Connection, connect
 from app.postgres.schema.migrate import known, status
-from app.postgres.schema.telemetry_table import differences
+from app.postgres.schema.telemetry_table import differences, keeps_rows_once
 from app.postgres.sqlstate import DATABASE_ERRORS, advice, words
 from app.settings import Settings
 
@@ -26,11 +26,6 @@ RIGHTS = {
     "rolling_averages": ("SELECT", "INSERT", "UPDATE"),
     "alert_history": ("SELECT", "INSERT"),
 }
-KEY = {"time", "user_id", "device_id", "sequence_id"}
-
-_UNIQUE = """SELECT array_agg(attname::text) FROM pg_index JOIN pg_attribute ON attrelid = indrelid
-    AND attnum = ANY (indkey) WHERE indrelid = 'raw_telemetry'::regclass AND indisunique AND indisvalid
-    AND indpred IS NULL GROUP BY indexrelid"""
 
 
 async def look(settings: Settings) -> list[Finding]:
@@ -106,7 +101,7 @@ async def _steps(connection: Connection) -> list[Finding]:
 
 async def _raw_telemetry(connection: Connection, schema: Schema) -> list[Finding]:
     found = [broken(AREA, one.what, one.cure) for one in await differences(connection, schema)]
-    if KEY not in [set(row[0]) for row in await connection.fetch(_UNIQUE)]:
+    if not await keeps_rows_once(connection):
         key = "(time, user_id, device_id, sequence_id)"
         what = f"raw_telemetry has no unique key {key}: rows can be stored twice"
         found.append(broken(AREA, what, f"remove what is double, then ALTER TABLE raw_telemetry ADD PRIMARY KEY {key}"))

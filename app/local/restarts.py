@@ -53,6 +53,10 @@ class Restarts:
         self.failures += 1
         self.due = now + self.wait
 
+    def held(self) -> None:
+        """Note that the process was stopped on purpose: it is started at the first decision after that."""
+        self.due = 0.0
+
     def retry_now(self, now: float) -> None:
         """Have the process started at the next decision, whatever its wait."""
         if self.due is not None:

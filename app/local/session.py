@@ -118,16 +118,6 @@ def supervisor_pid(layout: Layout) -> int | None:
     return None
 
 
-def wait_for(reached: Callable[[], bool], seconds: float) -> bool:
-    """Ask `reached` ten times a second, for so many seconds. False when the aim was not reached in that time."""
-    pause = threading.Event()
-    for _ in range(int(seconds * 10)):
-        if reached():
-            return True
-        pause.wait(0.1)
-    return reached()
-
-
 def log_of_detached(layout: Layout) -> Path:
     """Path of the log of a supervisor in the background."""
     return layout.log("supervisor")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from app.errors import IotStreamError
+from app.local.hold import is_held
 from app.local.layout import Layout
 from app.local.restarts import RestartAction, Restarts
 from app.local.servers.common import write_private
@@ -74,11 +75,15 @@ class Supervisor:
         self._restarts[name] = Restarts(count=restarts, started_at=time.monotonic())
 
     def tick(self) -> None:
-        """Look at every service once, and start again what is due. Does not block for long."""
+        """Look at every service once, and start again what is due. Blocks only while a worker that a command holds
+        finishes its work.
+        """
         with self._lock:
             if self._stopping:
                 return
-            changed = [name for name in self.services if self._look_at(name)]
+            held = {"worker"} if is_held(self._layout) else set()
+            looks = {name: self._hold if name in held else self._look_at for name in self.services}
+            changed = [name for name, look in looks.items() if look(name)]
             if changed:
                 self.save()
 
@@ -100,6 +105,17 @@ class Supervisor:
                 else:
                     restarts.started(now)
                     self._say(f"{name} started again")
+        return True
+
+    def _hold(self, name: str) -> bool:
+        """Stop a service, and leave it stopped as long as a command holds it; True when it was running."""
+        service = self.services[name]
+        if not service.process.alive():
+            return False
+        self._say(f"{name} is stopped for a command, which holds {self._layout.hold}")
+        if not service.stop():
+            self._say(f"{name} did not stop in time and was killed")
+        self._restarts[name].held()
         return True
 
     def retry_now(self) -> None:

@@ -343,6 +343,7 @@ def documented_rights(settings: Settings) -> list[tuple[str, int, str, int]]:
     topics = [topic.name for topic in wanted(settings)]
     names = dict(zip(("iot-stream", "iot-stream-dlq", "iot-alerts", "iot-<app>-state-changelog"), topics, strict=True))
     names |= {"iot-<app>": settings.group_id, "iot-<app>-notifier": f"{settings.group_id}-notifier"}
+    names |= {"iot-<app>-history-*": f"{settings.group_id}-history-*"}
     names |= {"iot-stream-quarantine": settings.kafka_quarantine_topic, "iot-<app>-dlq-*": f"{settings.group_id}-dlq-*"}
     found = []
     table = (DOCS / "encryption.md").read_text().partition("| program |")[2].partition("\n\n")[0]
@@ -431,6 +432,12 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
         ("dlq import", "purge", "--all", "--yes"),
     ):
         assert await command("dlq", *words, **environment(site(who))) == 0, words
+    readings = str(tmp_path / "readings.csv")
+    for words in (("verify", "--uncommitted"), ("verify",), ("export", "--output", readings)):
+        assert await command("history", *words, **environment(site("history verify"))) == 0, words
+    reset, replay = ("reset", "--to-earliest", "--wait", "60", "--yes"), ("replay", "--into", "again", "--yes")
+    assert await command("history", *reset, **environment(site("history reset"))) == 0
+    assert await command("history", *replay, **environment(site("history replay"))) == 0
 
 
 async def posts_a_reading(site: Site, user: str) -> None:

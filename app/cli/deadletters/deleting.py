@@ -10,12 +10,11 @@ from aiokafka import TopicPartition
 
 from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
-from app.cli.options import quiet, say
+from app.cli.options import moment, quiet, say
 from app.deadletters.purge import Cut, cuts, delete
-from app.deadletters.selection import offset_range
-from app.errors import PermanentError
 from app.inspect.text import json_line
 from app.kafka.access import access
+from app.kafka.reading.offset_ranges import PartError, offset_range
 from app.kafka.reading.record_log import record_log
 from app.ops.audit import audited
 from app.settings import Settings, load
@@ -47,7 +46,7 @@ def purge(
         raise typer.BadParameter("say which: --until, --before or --all", param_hint="--until")
     if everything and (until or before):
         raise typer.BadParameter("--all goes with neither --until nor --before", param_hint="--all")
-    until_ms, places = selecting.moment(until, "--until"), _places(before)
+    until_ms, places = moment(until, "--until"), _places(before)
     quiet()
     settings = load()
     topic = topic_of(settings, quarantine)
@@ -72,7 +71,7 @@ def _places(texts: Sequence[str] | None) -> dict[int, int]:
     for text in texts or ():
         try:
             found = offset_range(text)
-        except PermanentError:
+        except PartError:
             found = None
         if found is None or found.partition is None or found.first != found.last:
             raise typer.BadParameter(f"{text!r} is not PARTITION:OFFSET such as 3:100", param_hint="--before")

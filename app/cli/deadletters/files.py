@@ -15,8 +15,8 @@ import typer
 
 from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
-from app.cli.deadletters.stopping import interruptible
 from app.cli.options import quiet, say
+from app.cli.stopping import interruptible
 from app.deadletters.group import course
 from app.deadletters.lines import line_of, messages
 from app.deadletters.outlets import KafkaOutlet

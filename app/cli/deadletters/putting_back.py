@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -12,10 +13,10 @@ import typer
 from app.cli.deadletters import selecting
 from app.cli.deadletters.looking import topic_of
 from app.cli.deadletters.outlet_of import Target, outlet_of, quarantine_of
-from app.cli.deadletters.progress import progress
-from app.cli.deadletters.stopping import interruptible
 from app.cli.options import escape_unencodable, quiet, say
-from app.cli.render.dlq import left_out_lines, summary, tally_lines
+from app.cli.progress import progress
+from app.cli.render.dlq import left_out_lines, progress_line, summary, tally_lines
+from app.cli.stopping import interruptible
 from app.deadletters import json_patch
 from app.deadletters.group import Course, committed, course
 from app.deadletters.mending import ArrivalTime, LeftOut, Mending, field_of, mended
@@ -170,10 +171,10 @@ async def _acted(settings: Settings, job: _Job, as_json: bool) -> int:
             plan = await _planned(settings, job, log)
         aside = quarantine_of(settings, stop, job.patience)
         outlet = outlet_of(settings, job.to, stop, job.patience)
-        with progress(plan) as shown:
+        with progress(plan.left) as show:
             one = Replay(
-                kafka, job.topic, job.group, plan, job.mending, outlet, aside, job.most, job.rate, stop, shown,
-                job.patience,
+                kafka, job.topic, job.group, plan, job.mending, outlet, aside, job.most, job.rate, stop,
+                lambda counts: show(plan.left, partial(progress_line, counts, plan.left)), job.patience,
             )  # fmt: skip
             try:
                 async with audited(settings, "dlq replay", job.words()) as audit:

@@ -1,17 +1,15 @@
 """Options with which dead letters are chosen: in, words of the command line; out, a Selection and its times."""
 
-import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from app.cli.options import past
+from app.cli.options import moment
 from app.core.model.records import Reason, Stage
 from app.deadletters.letter import OTHER
-from app.deadletters.selection import Selection, offset_range
-from app.errors import PermanentError
+from app.deadletters.selection import Selection
+from app.kafka.reading.offset_ranges import PartError, offset_range
 
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", help="Refused for this reason; `other`: none is named. Repeatable.")
@@ -51,7 +49,7 @@ def selection(
     _known("--stage", stages, tuple(Stage))
     try:
         ranges = tuple(offset_range(text) for text in offsets or ())
-    except PermanentError as error:
+    except PartError as error:
         raise typer.BadParameter(str(error), param_hint="--offset") from None
     times = (moment(since, "--since"), moment(until, "--until"))
     if None not in times and times[0] > times[1]:  # type: ignore[operator]  # neither is None
@@ -65,21 +63,6 @@ def selection(
     except UnicodeEncodeError:
         raise typer.BadParameter("ids and topics are UTF-8", param_hint="--user") from None
     return asked, times
-
-
-def moment(text: str | None, option: str) -> int | None:
-    """The milliseconds since 1970 that an age (`12h`) or a time with an offset says; None for None. Raises
-    BadParameter.
-    """
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return int((time.time() - past(text, option).total_seconds()) * 1000)
-    if at.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no offset: write {text}Z for UTC", param_hint=option)
-    return int(at.timestamp() * 1000)
 
 
 def _known(option: str, values: Sequence[str] | None, choices: Sequence[str]) -> None:

@@ -6,8 +6,9 @@ import signal
 from app.cli.options import Directory, say
 from app.errors import PermanentError
 from app.local.layout import Layout, default_root
-from app.local.session import locked, supervisor_pid, wait_for
+from app.local.session import locked, supervisor_pid
 from app.local.stack import Stack
+from app.local.waits import wait_for
 
 LONGEST_STOP = 180.0  # seconds; more than all deadlines of the stop order together
 

@@ -13,8 +13,9 @@ from app.cli.options import Directory, Ingest, Sinks, say, ways_in, ways_out
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
-from app.local.session import StackSession, locked, log_of_detached, supervisor_pid, wait_for
+from app.local.session import StackSession, locked, log_of_detached, supervisor_pid
 from app.local.sinks.sinks import refuse_without_receiver
+from app.local.waits import wait_for
 from app.settings import load
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads

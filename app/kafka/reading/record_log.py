@@ -19,6 +19,7 @@ from app.kafka.topics import existing
 ASK_MS = 10_000
 FETCH_BYTES = 1 << 20  # maximum bytes fetched ahead for each partition
 TAKEN = 500  # maximum records per yield
+COMMIT_SECONDS = 15.0
 IDLE_SECONDS = 5.0  # seconds without a record, after which a request checks that Kafka answers
 
 Offsets = Mapping[TopicPartition, int]
@@ -80,12 +81,18 @@ class RecordLog:
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """Commit (offset, metadata) for the group of `record_log`."""
+        """Commit (offset, metadata) for the group of `record_log`. Raises TransientError when Kafka does not take the
+        offsets within COMMIT_SECONDS.
+        """
         if not offsets:
             return
         if not set(offsets) <= self.client.assignment():
             self.client.assign(list(offsets))
-        await self.client.commit(dict(offsets))
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self.client.commit(dict(offsets))
+        except TimeoutError:
+            raise TransientError(f"Kafka has not taken offsets for {COMMIT_SECONDS:g} s") from None
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
         """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, in order per partition; the

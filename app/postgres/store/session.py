@@ -18,6 +18,7 @@ from app.errors import IotStreamError
 from app.ports import Lease
 from app.postgres.connect import Connection, connect
 from app.postgres.events import StoreEvents
+from app.postgres.schema.telemetry_table import TABLE
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached
 from app.postgres.store import config_edits
 from app.postgres.store.bisect import bisect, is_data
@@ -35,10 +36,17 @@ class WriteSession:
     """One connection and the transactions of a write on it."""
 
     def __init__(
-        self, connection: Connection, schema: Schema, *, keeps_state: bool, lease: Lease, events: StoreEvents
+        self,
+        connection: Connection,
+        schema: Schema,
+        *,
+        keeps_state: bool,
+        lease: Lease,
+        events: StoreEvents,
+        table: str = TABLE,
     ) -> None:
-        """`schema` is the schema of the rows; `keeps_state`: whether temp tables and prepared statements outlive a
-        transaction (not behind PgBouncer).
+        """`schema` is the schema of the rows, `table` the SQL name of the table they go to; `keeps_state`: whether temp
+        tables and prepared statements outlive a transaction (not behind PgBouncer).
 
         The `lease` is asked for before each transaction.
         """
@@ -51,7 +59,7 @@ class WriteSession:
         # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a
         # duplicate too.
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
-        into = f"INSERT INTO raw_telemetry ({names}) SELECT"
+        into = f"INSERT INTO {table} ({names}) SELECT"
         self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
         self._unnest_returning = f"{self._unnest} RETURNING {', '.join(KEY)}"
         self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"

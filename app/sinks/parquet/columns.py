@@ -1,4 +1,4 @@
-"""Records to columns: the configured schema in, Arrow batches and the options for writing a file out."""
+"""Readings to columns: the configured schema in, Arrow batches and the options for writing a file out."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.core.model.records import Reading
 from app.core.model.times import EPOCH
 from app.core.schema.codegen import columns_maker
 from app.core.schema.column_types import EXTRA, KEY, ColumnType
@@ -27,9 +28,10 @@ _OTHERS = {float: pa.float64(), bool: pa.bool_(), str: pa.string(), Decimal: pa.
 class FileLayout:
     """The columns of every file of a sink, those of raw_telemetry and then a row's origin; and the file's encoding."""
 
-    def __init__(self, schema: Schema, compression: str, encodings: bool) -> None:
+    def __init__(self, schema: Schema, compression: str, encodings: bool, *, origin: bool = True) -> None:
         """`compression` is snappy, zstd, lz4 or none; `encodings` are used only with zstd, as they make files larger
-        with the other codecs. Raises SinkMisconfigured for a schema with a column named as a column of the layout.
+        with the other codecs. Without `origin` the files have the columns of raw_telemetry alone. Raises
+        SinkMisconfigured for a schema with a column named as a column of the layout.
         """
         if taken := sorted({DAY, PARTITION, OFFSET} & set(schema.names)):
             raise SinkMisconfigured(
@@ -39,7 +41,7 @@ class FileLayout:
             [
                 ("time", MICROS), ("user_id", pa.string()), ("device_id", pa.string()), ("sequence_id", pa.int64()),
                 *((column.name, _arrow_type(column.type)) for column in schema.columns),
-                (EXTRA, pa.string()), (PARTITION, pa.int32()), (OFFSET, pa.int64()),
+                (EXTRA, pa.string()), *([(PARTITION, pa.int32()), (OFFSET, pa.int64())] if origin else []),
             ]
         )  # fmt: skip
         names = (*KEY, *(column.name for column in schema.columns), "extra_json")
@@ -66,16 +68,21 @@ class FileLayout:
         """A pyarrow.RecordBatch of records of one partition, each with a reading. Raises pyarrow.ArrowException,
         ValueError, TypeError or OverflowError when a value does not fit its column.
         """
-        values = self._taken([record.reading for record in records])
-        since: list[Any] = [time - EPOCH for time in values[0]]  # five times as quick as datetimes
-        times = pa.array(since, pa.duration("us")).cast(pa.int64()).view(MICROS)
-        columns = [times]
-        for at, column in enumerate(values[1:], 1):
-            exact = [None if value is None else str(value) for value in column] if at in self._texts else column
-            columns.append(pa.array(exact, self._types[at]))
+        columns = self.columns([record.reading for record in records])
         columns.append(pa.repeat(pa.scalar(records[0].partition, pa.int32()), len(records)))
         columns.append(pa.array([record.offset for record in records], pa.int64()))
         return pa.RecordBatch.from_arrays(columns, schema=self.arrow)
+
+    def columns(self, readings: Sequence[Reading]) -> list[Any]:
+        """The columns of raw_telemetry as pyarrow.Arrays, without those of the origin. Raises as `batch` does."""
+        values = self._taken(readings)
+        since: list[Any] = [time - EPOCH for time in values[0]]  # five times as quick as datetimes
+        times = pa.array(since, pa.duration("us")).cast(pa.int64()).view(MICROS)
+        columns: list[Any] = [times]
+        for at, column in enumerate(values[1:], 1):
+            exact = [None if value is None else str(value) for value in column] if at in self._texts else column
+            columns.append(pa.array(exact, self._types[at]))
+        return columns
 
 
 def _arrow_type(column: ColumnType) -> Any:

@@ -3,15 +3,14 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
+from app.kafka.group_state import assigned_partitions
 from app.kafka.record_times import LOOK_OPTIONS, times_of
 from app.settings import Settings
 from app.top.model.answers import GroupAnswer
@@ -93,16 +92,9 @@ class GroupSource:
         owners = {
             number: f"{client}@{host.lstrip('/')}"
             for _, client, host, _, assigned, *_ in found
-            for number in _partitions(assigned, self._topic)
+            for number in assigned_partitions(assigned, self._topic)
         }
         return state, len(found), owners
-
-
-def _partitions(assigned: bytes, topic: str) -> list[int]:
-    if not assigned:  # a member that waits for other members has none
-        return []
-    found: Any = ConsumerProtocolMemberAssignment.decode(assigned)
-    return [number for name, numbers in found.assignment if name == topic for number in numbers]
 
 
 def _numbered(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:

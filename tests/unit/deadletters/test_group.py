@@ -7,7 +7,8 @@ import msgspec
 from aiokafka import TopicPartition
 
 from app.deadletters.group import ReplayMark, course
-from app.deadletters.selection import OffsetRange, Selection
+from app.deadletters.selection import Selection
+from app.kafka.reading.offset_ranges import OffsetRange
 
 P0, P1 = TopicPartition("dlq", 0), TopicPartition("dlq", 1)
 

@@ -3,30 +3,10 @@
 import pytest
 
 from app.core.model.records import Reason
-from app.deadletters.selection import Chooser, OffsetRange, Selection, offset_range
-from app.errors import PermanentError
+from app.deadletters.selection import Chooser, Selection
+from app.kafka.reading.offset_ranges import OffsetRange
 from tests.unit.deadletters.letters import held, letter, plain
 from tests.unit.records import NOW_MS
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("3:100-200", OffsetRange(3, 100, 200)),
-        ("3:100", OffsetRange(3, 100, 100)),
-        ("3:100-", OffsetRange(3, 100, None)),
-        ("100-200", OffsetRange(None, 100, 200)),
-        ("0:0-0", OffsetRange(0, 0, 0)),
-    ],
-)
-def test_ranges(text: str, expected: OffsetRange) -> None:
-    assert offset_range(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "a", "3:", ":3", "-3", "3:200-100", "1:2:3", "3:1-2-3", "\uff19", "1" * 20])
-def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(PermanentError, match=r"range|ends"):
-        offset_range(text)
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,11 @@ def test_retry_now_ends_the_wait_of_a_dead_one_only() -> None:
         restarts.retry_now(5.1)
     assert dead.decide(False, 5.1) is RestartAction.START
     assert alive.decide(True, 5.1) is RestartAction.NOTHING
+
+
+def test_a_process_that_was_stopped_on_purpose_is_started_at_once_and_reports_no_death() -> None:
+    restarts = Restarts()
+    restarts.held()
+    assert restarts.decide(False, 5.0) is RestartAction.START
+    restarts.started(5.0)
+    assert (restarts.failures, restarts.decide(True, 6.0)) == (0, RestartAction.NOTHING)

@@ -1,11 +1,11 @@
-"""What `doctor --count` makes of readings that are no row where change of value is set."""
+"""What becomes of readings that are no row where change of value is set."""
 
 from msgspec import Struct
 
 from app.core.model.records import Reading
 from app.core.sampling.change_of_value import Policy
+from app.core.sampling.left_out import Absent, AbsentReading, StoredReadings, judge
 from app.core.user_config.rulebook import RuleBook
-from app.doctor.left_out import Absent, judge
 from tests import DEFAULT
 from tests.unit.readings import START, reading
 
@@ -71,3 +71,15 @@ def test_before_the_first_row_nothing_is_known() -> None:
 
 def test_a_device_without_change_of_value_leaves_nothing_out() -> None:
     assert judged(log(20, 20, device="e1"), 0, 1) == Absent(set(), set())
+
+
+def test_what_is_known_of_devices_is_bounded_and_the_one_seen_longest_ago_is_forgotten() -> None:
+    rows, now_ms = StoredReadings(policy_of, {"u": CHANGED}, devices_max=2), int(CHANGED * 1000) + 7_200_000
+    moved = {device: log(20, 90, device=device) for device in ("d1", "d2", "d3")}
+    for device in ("d1", "d2", "d1", "d3"):
+        rows.stored(moved[device][0][1])
+    assert [rows.absent(*moved[device][1], now_ms) for device in ("d1", "d3", "d2")] == [
+        AbsentReading.LOST,
+        AbsentReading.LOST,
+        AbsentReading.LEFT_OUT,  # nothing is known of it any more
+    ]

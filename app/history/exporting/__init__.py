@@ -1,0 +1,1 @@
+"""A part of the input topic, or of a table, into files: CSV or Parquet."""
