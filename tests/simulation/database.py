@@ -229,6 +229,7 @@ class Connection:
     def _copy(self, rows: Sequence[Row]) -> None:
         """All rows or none: the first that is there already ends the COPY, wherever in the batch it stands."""
         if len(new := self._unknown(rows)) < len(rows):
+            self._database.world.count("violation")
             raise asyncpg.UniqueViolationError('duplicate key value violates unique constraint "raw_telemetry_pkey"')
         self._put(new)
 

@@ -50,7 +50,7 @@ def draw_shape(seed: str) -> Shape:
         in_memory=chosen.choice((IN_MEMORY, 1, 2)),
     )
     produce = random.Random(f"{seed} produce").choice((1 << 30, 1 << 30, 1 << 30, 2, 1))
-    direct = random.Random(f"{seed} straight").choice((0, 1, 1, 2))
+    direct = random.Random(f"{seed} COPY").choice((0, 1, 1, 2))
     shape = replace(shape, produce_records=produce, direct_min_rows=direct)
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
