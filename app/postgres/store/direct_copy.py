@@ -7,12 +7,13 @@ behind for PostgreSQL's vacuum; how often it may fail is app.core.batch.copy_pol
 """
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from app.core.batch.copy_policy import distinct
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
+from app.errors import IotStreamError
 from app.postgres.connect import Connection
 from app.postgres.events import StoreEvents
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, limit_reached
@@ -38,8 +39,8 @@ class CopySession(SavepointSession, Protocol):
     connection: Connection
     keeps_state: bool
 
-    async def copy_into(self, table: str, rows: Sequence[Row]) -> None:
-        """COPY the rows into a table. Raises EncodingError or DATABASE_ERRORS."""
+    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
+        """COPY the rows into a table; how many are there now. Raises EncodingError or DATABASE_ERRORS."""
 
 
 class DirectCopy:
@@ -59,45 +60,66 @@ class DirectCopy:
         return self._fits
 
     async def store(self, rows: Sequence[Row], effects: Sequence[Effect]) -> WriteResult | None:
-        """Store one caller's rows, all of them new but repeats among themselves, and effects, in one transaction.
+        """Store one caller's rows, none of which is there yet, and effects, in one transaction.
 
-        None: nothing is stored, and has to go the staged way. Raises DATABASE_ERRORS for an outage.
+        Rows that repeat a row before them are left out, and are duplicates. None: nothing is stored, and the write has
+        to be staged. Raises DATABASE_ERRORS for an outage.
         """
         once = distinct(rows)
-        if not await self._copied(once, effects):
-            return None
-        return WriteResult(len(once), len(rows) - len(once))
+        alone = not effects and self._session.keeps_state  # a single statement is its own transaction
+        count = await self._tried(once, self._copy(once) if alone else self._transaction(once, effects))
+        return None if count is None else WriteResult(count, len(rows) - count)
 
     async def store_together(
         self, writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]]
     ) -> list[WriteResult] | None:
-        """Store the rows and effects of several callers, all rows new; the answer to each. None and raises as above."""
+        """Store the rows and effects of several callers, if all rows are new; the answer to each.
+
+        None and raises as above.
+        """
         rows = [row for one, _ in writes for row in one]
-        if distinct(rows) is not rows or not await self._copied(
-            rows, [effect for _, each in writes for effect in each]
+        effects = [effect for _, each in writes for effect in each]
+        if (
+            distinct(rows) is not rows
+            or await self._tried(rows, self._transaction(rows, effects, all_new=True)) is None
         ):
             return None
         return [WriteResult(len(one)) for one, _ in writes]
 
-    async def _copied(self, rows: Sequence[Row], effects: Sequence[Effect]) -> bool:
-        session = self._session
-        await session.lease.ensure()
+    async def _copy(self, rows: Sequence[Row]) -> int:
+        return await self._session.copy_into(TABLE, rows)
+
+    async def _transaction(self, rows: Sequence[Row], effects: Sequence[Effect], *, all_new: bool = False) -> int:
+        async with self._session.transaction():
+            count = await self._copy(rows)
+            if all_new and count != len(rows):
+                raise _LeftOutError
+            await self._session.apply(effects)
+        return count
+
+    async def _tried(self, rows: Sequence[Row], attempt: Coroutine[Any, Any, int]) -> int | None:
+        """How many rows the attempt has stored; None when it has failed, and nothing is stored."""
         try:
-            if effects or not session.keeps_state:
-                async with session.transaction():
-                    await session.copy_into(TABLE, rows)
-                    await session.apply(effects)
-            else:
-                await session.copy_into(TABLE, rows)  # a single statement is its own transaction
+            await self._session.lease.ensure()
+            count = await attempt
+        except _LeftOutError:
+            self._events.copy_failed(len(rows))
+            return None
         except (EncodingError, *DATABASE_ERRORS) as error:
             if not is_data(error) and not limit_reached(error):
                 if classify(error) is Failure.TRANSIENT:
                     raise
                 self._fits = False  # the staged way may do what COPY cannot; if not, it says what is wrong
             self._events.copy_failed(dead_rows(error, len(rows)))
-            return False
-        self._events.copied(len(rows))
-        return True
+            return None
+        finally:
+            attempt.close()  # where it never began
+        self._events.copied(count)
+        return count
+
+
+class _LeftOutError(IotStreamError):
+    """A trigger of the table has left rows out of a COPY, and nobody knows whose: its transaction is rolled back."""
 
 
 def dead_rows(error: BaseException, rows: int) -> int:

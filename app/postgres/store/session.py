@@ -140,10 +140,10 @@ class WriteSession:
         await self.copy_into(STAGING, rows)
         return _count(await self.connection.execute(self._from_staging))
 
-    async def copy_into(self, table: str, rows: Sequence[Row]) -> None:
-        """COPY the rows into a table. Raises EncodingError or DATABASE_ERRORS."""
+    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
+        """COPY the rows into a table; how many are there now. Raises EncodingError or DATABASE_ERRORS."""
         try:
-            await self.connection.copy_records_to_table(table, records=rows, columns=self.schema.names)
+            return _count(await self.connection.copy_records_to_table(table, records=rows, columns=self.schema.names))
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DATABASE_ERRORS):
                 raise
@@ -239,5 +239,5 @@ def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:
 
 
 def _count(tag: str) -> int:
-    """The number of rows in INSERT's command tag, `INSERT 0 <rows>`."""
+    """The number of rows in a command tag, `INSERT 0 <rows>` or `COPY <rows>`."""
     return int(tag.rpartition(" ")[2])
