@@ -84,15 +84,14 @@ async def test_a_bad_row_is_refused_as_ever(database: str) -> None:
     async with opened(database, reported) as store, connected(database) as admin:
         await admin.execute("ALTER TABLE raw_telemetry ADD CHECK (battery < 1000)")
         partition = Partition(store, reported)
-        epoch = 0
-        for bad, words in (
+        refusals: tuple[tuple[dict[str, Any], str], ...] = (
             ({"battery": 2000}, "23514"),
             ({"extra_data": '{"a":"\\u0000"}'}, "extra_data: 22P05"),
             ({"user_id": "a\0b"}, "user_id holds a NUL character"),
             ({"sequence_id": 2**63}, "sequence_id does not fit 64 bits"),
             ({"user_id": None}, "user_id: 23502"),
-        ):
-            epoch += 1
+        )
+        for epoch, (bad, words) in enumerate(refusals):
             await partition.write(batch(2 * epoch), epoch=epoch)
             rows = batch(2 * epoch + 1)
             rows[1100] = row(1, **bad)
@@ -224,7 +223,7 @@ async def test_dead_rows_are_no_more_than_reported(database: str, at: int) -> No
     async with connected(database) as admin:  # what a backend counted is seen once it has ended
         async with asyncio.timeout(30):
             counted = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'raw_telemetry'"
-            while not (found := await admin.fetchval(counted)):
+            while not (found := await admin.fetchval(counted)):  # noqa: ASYNC110 - nothing notifies us
                 await asyncio.sleep(0.05)
         assert 0 < found <= dead
 
