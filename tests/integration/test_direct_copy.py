@@ -84,21 +84,19 @@ async def test_a_bad_row_is_refused_as_ever(database: str) -> None:
     async with opened(database, reported) as store, connected(database) as admin:
         await admin.execute("ALTER TABLE raw_telemetry ADD CHECK (battery < 1000)")
         partition = Partition(store, reported)
-        refusals: tuple[tuple[dict[str, Any], str], ...] = (
-            ({"battery": 2000}, "23514"),
-            ({"extra_data": '{"a":"\\u0000"}'}, "extra_data: 22P05"),
-            ({"user_id": "a\0b"}, "user_id holds a NUL character"),
-            ({"sequence_id": 2**63}, "sequence_id does not fit 64 bits"),
-            ({"user_id": None}, "user_id: 23502"),
+        changes: tuple[dict[str, Any], ...] = (
+            {"battery": 2000},
+            {"extra_data": '{"a":"\\u0000"}'},
+            {"user_id": "a\0b"},
+            {"sequence_id": 2**63},
+            {"user_id": None},
         )
-        for epoch, (bad, words) in enumerate(refusals):
-            await partition.write(batch(2 * epoch), epoch=epoch)
-            rows = batch(2 * epoch + 1)
-            rows[1100] = row(1, **bad)
-            written, copied, failed = await partition.write(rows, epoch=epoch)
-            assert (written.rows, written.duplicates, copied, failed) == (SIZE - 1, 0, 0, 1)
-            ((index, said),) = written.refused
-            assert (index, said[: len(words)]) == (1100, words)
+        for epoch, change in enumerate(changes):
+            bad = row(900_000, **change)
+            await partition.write(batch(3 * epoch), epoch=epoch)
+            written, copied, failed = await partition.write([*batch(3 * epoch + 1), bad], epoch=epoch)
+            assert (written.rows, [index for index, _ in written.refused], copied, failed) == (SIZE, [SIZE], 0, 1)
+            assert written == await store.write([*batch(3 * epoch + 2), bad])  # staged
         bad_effect = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]', None, EDITED, *LOG))
         await partition.write(batch(50), epoch=99)
         written, copied, failed = await partition.write(batch(51), [alert(31), bad_effect], epoch=99)
