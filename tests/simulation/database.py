@@ -141,7 +141,7 @@ class Connection:
 
     async def fetchval(self, sql: str, *args: Any) -> bool | None:
         """The table is one that COPY fits, is no hypertable, and has no compression policy."""
-        return True if "relhasrules" in sql else None
+        return True if "relrowsecurity" in sql else None
 
     async def execute(self, sql: str, *columns: Any) -> str:
         text = " ".join(sql.split())

@@ -24,9 +24,9 @@ TABLE = "raw_telemetry"
 BUFFERED_ROWS = 1000  # rows that COPY puts into the table before it looks into the unique indexes
 _LINE = re.compile(r"COPY \w+, line (\d+)")
 
-# Whether COPY does what INSERT .. SELECT does. A rule rewrites an INSERT and no COPY, row-level security forbids COPY,
-# and of a column of another type than rows are encoded to only INSERT makes a cast.
-_FITS = """SELECT c.relkind IN ('r', 'p') AND NOT c.relhasrules AND NOT c.relrowsecurity AND NOT EXISTS (
+# Whether COPY does what INSERT .. SELECT does: row-level security forbids COPY, and to a column of another type than
+# rows are encoded to only INSERT casts as PostgreSQL does.
+_FITS = """SELECT c.relkind IN ('r', 'p') AND NOT c.relrowsecurity AND NOT EXISTS (
         SELECT FROM unnest($1::text[], $2::text[]) AS wanted (name, type)
         LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = wanted.name AND NOT a.attisdropped
         WHERE a.atttypid IS DISTINCT FROM to_regtype(wanted.type)::oid)
