@@ -11,7 +11,7 @@ from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import LimitReachedError
 from app.postgres.sqlstate import LIMIT_REACHED
-from app.postgres.store.live_writes import LiveWrites
+from app.postgres.store.store import LiveWrites
 from app.postgres.store.write_queue import PendingWrite
 
 AT = datetime(2026, 5, 4, tzinfo=UTC)

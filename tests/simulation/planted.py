@@ -29,8 +29,7 @@ from app.pipeline.partition_queue import StoreOutcome
 from app.pipeline.pipeline import Pipeline
 from app.ports import Lease, Seconds
 from app.postgres.circuit_breaker import BreakerState
-from app.postgres.store.live_writes import LiveWrites
-from app.postgres.store.store import TimescaleStore
+from app.postgres.store.store import LiveWrites, TimescaleStore
 from app.postgres.store.write_queue import PendingWrite
 from app.settings import Settings
 from app.stream.batch_reader import BatchReader

@@ -2,13 +2,15 @@
 
 A write holds through every outage until it is stored or interrupted. Live rows have `writes_in_flight` lanes, each
 a connection with one transaction at a time; writes that find no free lane wait, and small writes then share a
-transaction. Late rows have a lane of their own. From here to the SQL: write_queue.py, live_writes.py, session.py.
+transaction. Live rows that are expected to be new and are many go straight into the table (direct_copy.py), all others
+are staged. Late rows have a lane of their own. From here to the SQL: write_queue.py, session.py.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 
-from app.core.batch.copy_policy import CopyPolicy, PartitionEpoch
+from app.core.batch.copy_policy import CopyPolicy, PartitionEpoch, distinct
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
 from app.errors import LimitReachedError, TransientError
@@ -17,11 +19,11 @@ from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.probe import Probe
+from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, words
 from app.postgres.store.late_horizon import LateHorizon, LateSplit
 from app.postgres.store.late_writes import LateWrites
-from app.postgres.store.live_writes import LiveWrites
-from app.postgres.store.session import Lane
-from app.postgres.store.write_queue import StoreContext, WriteQueue
+from app.postgres.store.session import Lane, WriteSession
+from app.postgres.store.write_queue import PendingWrite, StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings
 
@@ -147,3 +149,89 @@ class TimescaleStore:
     def _count(self, rows: int) -> None:
         self._late_waiting += rows
         self._events.late_rows(self._late_waiting)
+
+
+class LiveWrites:
+    """Group commit: small writes that wait at the same time share a transaction, each with its own exact answer.
+
+    What has failed in any way is staged at its next try: an outage may have hidden that the rows were stored.
+    """
+
+    part = "writes"
+
+    def __init__(self, copy_min_rows: int, direct_min_rows: int = 0, policy: CopyPolicy | None = None) -> None:
+        """Rows go straight in from `direct_min_rows` on, if `policy` lets them; 0: never."""
+        self._copy_min_rows, self._direct_min_rows = copy_min_rows, direct_min_rows
+        self._policy = policy or CopyPolicy()
+
+    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
+        """Take the first write that is still wanted, and writes after it as long as they fit below `copy_min_rows`."""
+        group: list[PendingWrite] = []
+        total = 0
+        while waiting and (not group or total + len(waiting[0].rows) <= self._copy_min_rows):
+            pending = waiting.popleft()
+            if not pending.answer.done():
+                group.append(pending)
+                total += len(pending.rows)
+        return group
+
+    async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
+        """Store a group and settle each write in it. Raises DATABASE_ERRORS: writes not settled are not stored."""
+        direct = self._may_go_direct(group) and await session.direct.fits()
+        for pending in group:
+            pending.tried = True
+        failed, answers = False, None
+        if len(group) > 1:
+            answers = await self._store_together(session, group, direct)
+            failed, direct = direct and answers is None, False
+        for index, pending in enumerate(group):
+            if answers is not None:
+                self._settle(pending, answers[index])
+            elif not pending.answer.done():
+                await self._store_alone(session, pending, direct, failed)
+        return sum(len(pending.rows) for pending in group)
+
+    def _may_go_direct(self, group: Sequence[PendingWrite]) -> bool:
+        rows = sum(len(pending.rows) for pending in group)
+        return 0 < self._direct_min_rows <= rows and all(
+            not pending.tried and self._policy.goes_direct(pending.origin) for pending in group if pending.rows
+        )
+
+    async def _store_together(
+        self, session: WriteSession, group: Sequence[PendingWrite], direct: bool
+    ) -> list[WriteResult] | None:
+        writes = [(pending.rows, pending.effects) for pending in group]
+        if direct:
+            return await session.direct.store_together(writes)
+        return await session.store_together(writes, self._copy_min_rows)
+
+    async def _store_alone(self, session: WriteSession, pending: PendingWrite, direct: bool, failed: bool) -> None:
+        """`failed`: the rows went straight in with others, which failed."""
+        try:
+            written = await session.direct.store(pending.rows, pending.effects) if direct else None
+            failed = failed or (direct and written is None)
+            if written is None:
+                written = await session.store(pending.rows, pending.effects, self._copy_min_rows)
+        except DATABASE_ERRORS as error:
+            if not limit_reached(error) or not pending.rows:
+                raise
+            self._policy.answered(pending.origin, clean=False)
+            pending.fail(LimitReachedError(words(error)))
+        else:
+            self._settle(pending, written, failed)
+
+    def _settle(self, pending: PendingWrite, written: WriteResult, failed: bool = False) -> None:
+        if pending.rows:
+            self._policy.answered(pending.origin, clean=not failed and _clean(pending, written))
+        pending.settle(written)
+
+    def outage(self, error: BaseException) -> bool:
+        """True for every failure: a live write waits for each of them."""
+        return True
+
+
+def _clean(pending: PendingWrite, written: WriteResult) -> bool:
+    """Whether COPY into the table would have taken the rows: repeats among themselves are found beforehand."""
+    if written.refused or written.refused_effects:
+        return False
+    return not written.duplicates or written.duplicates == len(pending.rows) - len(distinct(pending.rows))

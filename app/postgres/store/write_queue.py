@@ -1,8 +1,7 @@
 """Writes that wait for a lane: each is tried until stored, or interrupted; small live writes share a transaction.
 
 In order: `write` waits, `_dispatch` gives a group that shares a transaction to a free lane, `_hold` tries until the
-group is stored, `_try` is one transaction (session.py), whose content the policy (live_writes.py, late_writes.py)
-decides.
+group is stored, `_try` is one transaction (session.py), whose content the policy (LiveWrites, LateWrites) decides.
 """
 
 import asyncio
