@@ -124,6 +124,7 @@ class Connection:
         self._link.on_close = self._lost
         self._levels: list[tuple[dict[Key, Row], list[tuple[Statement, Sequence[Any]]]]] = []  # open transactions
         self._staged: list[Row] = []
+        self._copied = False  # COPY has put rows into the table, in the transaction that is open
 
     # -- asyncpg's names
 
@@ -201,6 +202,7 @@ class Connection:
 
     async def end(self, *, keep: bool) -> None:
         """Commit or roll back the innermost level."""
+        self._copied = False
         if len(self._levels) > 1:
             rows, effects = self._levels.pop()
             if keep:
@@ -232,6 +234,7 @@ class Connection:
             self._database.world.count("violation")
             raise asyncpg.UniqueViolationError('duplicate key value violates unique constraint "raw_telemetry_pkey"')
         self._put(new)
+        self._copied = bool(self._levels)
 
     def _new(self, rows: Sequence[Row]) -> list[Key]:
         new = self._unknown(rows)
@@ -260,6 +263,8 @@ class Connection:
             self._database.carry_out(statement, args)
 
     def _lost(self) -> None:
+        if self._copied:
+            self._database.world.count("cut off after a COPY")
         self._database.release(self)
 
 
