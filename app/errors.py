@@ -17,6 +17,7 @@ IotStreamError
 ├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
 ├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time
 ├── _NotAllNewError       writes in one transaction have a duplicate: roll back (app/postgres/store/session.py)
+├── _LeftOutError         a trigger has left rows out of a COPY: roll back (app/postgres/store/direct_copy.py)
 ├── _MissingError         Tempo has no such trace, or no such address       (app/inspect/tempo.py)
 ├── BooksError            a record of a batch is not accounted for, or twice: a bug   (crash)
 ├── DeadLetterLimitError  too many dead letters: none of the batch is sent, the worker ends with exit code 3

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.core.batch.batch import Batch
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Rejected, Row
@@ -39,9 +40,12 @@ class Process(Protocol):
 class Store(Protocol):
     """raw_telemetry. A write answers once all its rows are durable."""
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         """Store rows and, in the same transaction, effects; wait out an outage. Late rows may go apart.
 
+        `origin`, if known, changes how rows are stored, and nothing of the answer: writes from there come one by one.
         Raises TransientError only when interrupted (rebalance, shutdown): then the write comes again, whole.
         """
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
@@ -32,7 +33,9 @@ class FakeStore:
         self.available = asyncio.Event()
         self.available.set()
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         """Store rows and effects, or raise TransientError when interrupted while unavailable."""
         while not self.available.is_set():
             if self.interrupt.is_set():

@@ -57,6 +57,15 @@ class StoreReport:
         metrics.DB_WRITE_SECONDS.observe(seconds, exemplar())
         self._flushes.add(rows, seconds)
 
+    def copied(self, rows: int) -> None:
+        """COPY put so many rows straight into the table."""
+        metrics.COPIED_ROWS.inc(rows)
+
+    def copy_failed(self, dead_rows: int) -> None:
+        """Such a COPY met a duplicate or a bad row, and left so many dead rows at most; its rows are staged."""
+        metrics.COPIES_FAILED.inc()
+        metrics.COPY_DEAD_ROWS.inc(dead_rows)
+
     def database_failed(self, part: str, kind: str, error: str) -> None:
         """A call of `part` (live, late, ...) failed and will be made again; many that fail alike share a log line.
 

@@ -104,6 +104,14 @@ CLOCKS_SET_BACK = Counter(
 RULES_USERS = Gauge("iot_rules_users", "Users whose rules this worker applies")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)
+COPIED_ROWS = Counter("iot_rows_copied_directly_total", "Rows that COPY put straight into raw_telemetry, unstaged")
+COPIES_FAILED = Counter(
+    "iot_direct_copies_failed_total",
+    "COPYs into raw_telemetry that met a duplicate or a bad row; their rows are staged",
+)
+COPY_DEAD_ROWS = Counter(
+    "iot_direct_copy_dead_rows_total", "Dead rows that such COPYs left in raw_telemetry for the vacuum, at most"
+)
 DB_FAILURES = Counter(
     "iot_db_failures_total",
     "Tries the database failed: transient (an outage) or permanent (an operator acts)",

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from app.core.batch.batch import Batch
 from app.core.batch.books import books
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.output import BatchOutput
 from app.errors import TransientError
 from app.pipeline.finalizer import Finalizer, StoredBatch
@@ -80,7 +81,8 @@ class Pipeline:
             await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
             await ports.lease.ensure()  # a stalled worker leaves the rest to the new owner; steps 3, 5 and 6 ask too
             ports.tracing.storing(batch, work)
-            written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
+            origin = PartitionEpoch(batch.partition, batch.epoch)
+            written = await ports.store.write(work.rows, work.effects + work.alert_effects, origin)  # 4 one transaction
             ports.tracing.stored(batch, written)
             refused = work.refusals(written.refused, written.refused_effects)
             await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone

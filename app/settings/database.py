@@ -28,6 +28,9 @@ class DatabaseSettings(BaseModel, frozen=True):
         64 << 20, description="most memory fetched and not yet stored records may take"
     )
     copy_min_rows: PositiveInt = Field(500, description="batches from this size on are stored with COPY")
+    direct_copy_min_rows: Annotated[int, Field(ge=0)] = Field(
+        100, description="rows from this number on go straight into the table while no duplicates are met; 0: never"
+    )
     writes_in_flight: PositiveInt = Field(3, description="database writes under way at once, one per partition")
     database_timeout: PositiveFloat = Field(60.0, description="longest a statement may take")
     database_statement_cache: bool = Field(

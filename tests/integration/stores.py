@@ -21,6 +21,8 @@ class ReportedEvents(NoStoreEvents):
         self.operator: list[str] = []
         self.breaker: list[str] = []
         self.written: list[int] = []
+        self.copied_rows: list[int] = []  # by COPY straight into the table, each
+        self.dead_rows: list[int] = []  # of each such COPY that failed
         self.failed: list[str] = []
         self.rejected = 0
         self.done = 0  # how often nobody had to act any more
@@ -50,6 +52,12 @@ class ReportedEvents(NoStoreEvents):
     def database_failed(self, part: str, kind: str, error: str) -> None:
         self.failed.append(error)
         self.log.append("failed")
+
+    def copied(self, rows: int) -> None:
+        self.copied_rows.append(rows)
+
+    def copy_failed(self, dead_rows: int) -> None:
+        self.dead_rows.append(dead_rows)
 
     def write_finished(self, seconds: float, rows: int) -> None:
         self.written.append(rows)

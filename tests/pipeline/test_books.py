@@ -53,13 +53,13 @@ def forgets_a_dead_letter(batch: Any, now: float) -> BatchOutput:
 
 
 class SkipsARow(MemoryStore):
-    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
-        return await super().write(rows[:-1], effects)
+    async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
+        return await super().write(rows[:-1], effects, origin)
 
 
 class CountsTwice(MemoryStore):
-    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
-        written = await super().write(rows, effects)
+    async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
+        written = await super().write(rows, effects, origin)
         return WriteResult(written.rows + 1, written.duplicates, written.refused, written.refused_effects)
 
 

@@ -51,7 +51,7 @@ async def test_steps_come_in_order_and_the_ack_is_last() -> None:
 
 async def test_what_the_database_refuses_is_dead_lettered_alone_before_the_ack() -> None:
     class Refusing(MemoryStore):
-        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+        async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
             return WriteResult(1, 0, ((1, "no room"),))
 
     def two_rows(batch: Any, now: float) -> BatchOutput:
@@ -221,7 +221,7 @@ class Gate(MemoryStore):
         self.sizes: dict[int, list[int]] = {}
         self.most = 0
 
-    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+    async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
         partition = rows[0][0]
         self.writing.append(partition)
         self.sizes.setdefault(partition, []).append(len(rows))

@@ -17,7 +17,8 @@ from app.postgres.events import NoStoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.store import write_queue
 from app.postgres.store.late_horizon import LateHorizon
-from app.postgres.store.write_queue import LiveWrites, PendingWrite, StoreContext, WriteQueue
+from app.postgres.store.store import LiveWrites
+from app.postgres.store.write_queue import PendingWrite, StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 from app.runtime.tracing.tracing import CURRENT, TraceSpan
 

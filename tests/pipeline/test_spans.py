@@ -160,7 +160,7 @@ async def test_so_many_dead_letters_a_second_and_no_more() -> None:
 
 async def test_what_the_database_refuses_has_a_span_in_any_case() -> None:
     class Refusing(MemoryStore):
-        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+        async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
             return WriteResult(1, 0, ((1, "22003 out of range"), (2, "22003 out of range")))
 
     recorded = Recorded()
@@ -210,7 +210,7 @@ async def test_a_batch_has_links_to_so_many_and_says_how_many_more_there_are() -
 
 
 class Interrupted(MemoryStore):
-    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+    async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
         raise TransientError("interrupted")
 
 
@@ -246,10 +246,10 @@ async def test_within_a_write_and_at_the_end_of_a_batch_its_span_is_the_current_
     current: list[TraceSpan | None] = []
 
     class Looking(MemoryStore):
-        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+        async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
             span = CURRENT.get()
             seen.append(span.context[:2] if span and span.context else None)
-            return await super().write(rows, effects)
+            return await super().write(rows, effects, origin)
 
     class Asking(MemoryLedger):
         def batch_done(self, *told: Any) -> None:
@@ -270,7 +270,7 @@ async def test_within_a_write_and_at_the_end_of_a_batch_its_span_is_the_current_
 
 async def test_what_a_crash_leaves_open_is_ended_at_the_stop() -> None:
     class Broken(MemoryStore):
-        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+        async def write(self, rows: Any, effects: Any = (), origin: Any = None) -> WriteResult:
             raise AssertionError("a bug")
 
     recorded = Recorded()

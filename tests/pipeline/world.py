@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.batch.batch import Batch
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Record, Rejected, Row
@@ -99,9 +100,11 @@ class MemoryStore:
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         await self._tick("store")
-        written = await self._world.store.write(rows, effects)
+        written = await self._world.store.write(rows, effects, origin)
         self._world.stored += written.rows
         await self._tick("stored")
         return written

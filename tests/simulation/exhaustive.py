@@ -15,8 +15,16 @@ from tests.simulation.shape import Shape
 
 SHORT = Shape(partitions=1, length=3, workers=1, batch_rows=2, shuffled=False, in_memory=1)
 # Scripts of four messages, with rows, alerts and: a dead letter and a redelivered row; a row that the database
-# refuses; a redelivered dead letter; averages, and two rows that change of value leaves out.
-SEEDS = {"short 16": SHORT, "short 28": SHORT, "short 29": SHORT, "short 349": replace(SHORT, sampled=True)}
+# refuses; a redelivered dead letter; averages, and two rows that change of value leaves out. The fifth has seven
+# messages: a batch that is staged, one that COPY puts straight into the table, and one whose COPY meets a duplicate.
+DIRECT = replace(SHORT, length=5, direct_min_rows=1)
+SEEDS = {
+    "short 16": SHORT,
+    "short 28": SHORT,
+    "short 29": SHORT,
+    "short 349": replace(SHORT, sampled=True),
+    "short 2": DIRECT,
+}
 
 
 def crashes(outcome: Outcome, after: int = 0) -> Iterator[Fault]:

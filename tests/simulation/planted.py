@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from app.core.batch.batch import Batch
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.batch.output import BatchOutput
 from app.core.deadletters.limit import DeadLetterLimit
@@ -28,7 +29,8 @@ from app.pipeline.partition_queue import StoreOutcome
 from app.pipeline.pipeline import Pipeline
 from app.ports import Lease, Seconds
 from app.postgres.circuit_breaker import BreakerState
-from app.postgres.store.store import TimescaleStore
+from app.postgres.store.store import LiveWrites, TimescaleStore
+from app.postgres.store.write_queue import PendingWrite
 from app.settings import Settings
 from app.stream.batch_reader import BatchReader
 from tests.simulation import planted_clocks as clocks
@@ -118,26 +120,47 @@ def _first_time(one: Rejected) -> Rejected:
 
 
 class DeadLettersAnOutage(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         if self.breaker_state is not BreakerState.CLOSED:
             return WriteResult(refused=tuple((index, "the database is down") for index in range(len(rows))))
-        return await super().write(rows, effects)
+        return await super().write(rows, effects, origin)
 
 
 class RefusesTheWholeBatch(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
-        written = await super().write(rows, effects)
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
+        written = await super().write(rows, effects, origin)
         if not written.refused:
             return written
         return WriteResult(refused=tuple((index, "the batch failed") for index in range(len(rows))))
 
 
 class TakesGivingUpForStored(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         try:
-            return await super().write(rows, effects)
+            return await super().write(rows, effects, origin)
         except TransientError:
             return WriteResult(len(rows))
+
+
+class TakesAViolationForDuplicates(TimescaleStore):
+    def __init__(self, settings: Settings, interrupt: asyncio.Event, lease: Lease) -> None:
+        super().__init__(settings, interrupt, lease=lease)
+        self._live._work = _Hasty(settings.copy_min_rows, settings.direct_copy_min_rows)
+
+
+class _Hasty(LiveWrites):
+    async def _store_alone(self, session: Any, pending: PendingWrite, direct: bool, failed: bool) -> None:
+        if direct:
+            written = await session.direct.store(pending.rows, pending.effects)
+            self._settle(pending, written or WriteResult(0, len(pending.rows)))
+        else:
+            await super()._store_alone(session, pending, False, failed)
 
 
 class AsksForTheLeaseOnceOnly(TimescaleStore):
@@ -259,6 +282,7 @@ plant("processor", clocks.GivesAnIdTwice)
 plant("states", clocks.ForgetsTheRun)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
+plant("store", TakesAViolationForDuplicates)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)
 plant("consumer", DropsWithoutSeekingBack, TakesWhatItDroppedForMarkers, HasOneFlagForAllRebalances)
 plant("ledger", CountsDuplicatesAsStored)

@@ -21,6 +21,7 @@ class Shape:
     workers: int = 2
     batch_rows: int = 3
     copy_min_rows: int = 500
+    direct_min_rows: int = 0  # from so many rows on COPY may go straight into the table; 0: never
     late_after: float | None = None
     probe: float = 0.0
     shuffled: bool = True
@@ -49,7 +50,8 @@ def draw_shape(seed: str) -> Shape:
         in_memory=chosen.choice((IN_MEMORY, 1, 2)),
     )
     produce = random.Random(f"{seed} produce").choice((1 << 30, 1 << 30, 1 << 30, 2, 1))
-    shape = replace(shape, produce_records=produce)
+    direct = random.Random(f"{seed} COPY").choice((0, 1, 1, 2))
+    shape = replace(shape, produce_records=produce, direct_min_rows=direct)
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
     shape = replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
@@ -70,8 +72,8 @@ def _of_a_world(shape: Shape, drawn: float) -> Shape:
 def settings(shape: Shape) -> Settings:
     """The settings of the workers. How few records a poll brings is no setting: waiting batches are joined as ever."""
     return _settings(
-        shape.partitions, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory, shape.sampled,
-        shape.watched,
+        shape.partitions, shape.copy_min_rows, shape.direct_min_rows, shape.late_after, shape.probe, shape.in_memory,
+        shape.sampled, shape.watched,
     )  # fmt: skip
 
 
@@ -79,6 +81,7 @@ def settings(shape: Shape) -> Settings:
 def _settings(
     partitions: int,
     copy_min_rows: int,
+    direct_min_rows: int,
     late_after: float | None,
     probe: float,
     in_memory: int,
@@ -88,6 +91,7 @@ def _settings(
     values = {
         "kafka_partitions": partitions,
         "copy_min_rows": copy_min_rows,
+        "direct_copy_min_rows": direct_min_rows,
         "late_after": late_after,
         "breaker_probe": probe,
         "devices_in_memory": in_memory,

@@ -1,10 +1,12 @@
-"""Kafka to table: one worker and the hand-written floor (floor.py) in turns, on servers started for the benchmark.
+"""Kafka to table: one worker and the hand-written floors (floor.py) in turns, on servers started for the benchmark.
 
     python -m tools.bench.end_to_end --rows 1000000 --runs 3
 
-Both drain the same topic into the same empty table with the same number of writes in flight; the worker also decodes
-and validates every field, evaluates two rules a message, keeps device state and its changelog, and sends alerts. Rates
-run from the first rows stored to the last; CPU is that of the worker or floor process alone. Prints medians.
+All drain the same topic into the same empty table with the same number of writes in flight; the worker also decodes
+and validates every field, evaluates two rules a message, keeps device state and its changelog, and sends alerts. The
+floor and the worker are run in both ways of storing: staged, and with COPY straight into the table. Rates run from the
+first rows stored to the last; CPU is that of the worker or floor process alone, and beside it that of all PostgreSQL's
+processes, and its WAL, over the whole run. Prints medians.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.postgres import Postgres
 from app.postgres.schema import init_sql
 from app.settings import Settings
+from tools.bench.database_cost import DatabaseCost, spent
 from tools.bench.load import USERS, fill
 
 RULES = json.dumps(
@@ -54,12 +57,25 @@ class Result(NamedTuple):
     rate: float  # rows per second
     cpu: float  # CPU seconds per million rows
     rss: float  # MB
+    database_cpu: float = 0.0  # CPU seconds of PostgreSQL per million rows
+    wal: float = 0.0  # bytes a row
+
+    def with_cost(self, cost: DatabaseCost, rows: int) -> "Result":
+        """The same with what the database spent on so many rows."""
+        return self._replace(database_cpu=cost.cpu / rows * 1e6, wal=cost.wal / rows)
 
 
-def run_floor(kafka: str, database: str, topic: str, options: argparse.Namespace) -> Result:
-    """One run of the floor."""
+FLOOR, STRAIGHT, WORKER, STAGED = "floor", "straight", "worker", "staged"
+CONTENDERS = (FLOOR, STRAIGHT, WORKER, STAGED)
+# What of what is of interest: the worker beside the floor of either way, and what its straight COPY saves.
+RATIOS = ((WORKER, FLOOR), (WORKER, STRAIGHT), (WORKER, STAGED))
+
+
+def run_floor(kafka: str, database: str, topic: str, options: argparse.Namespace, *, straight: bool = False) -> Result:
+    """One run of the floor; `straight`: with COPY into the table itself."""
     command = [sys.executable, "-m", "tools.bench.floor", "--kafka", kafka, "--database", database, "--topic", topic]
     command += ["--rows", str(options.rows), "--in-flight", str(options.in_flight)]
+    command += ["--straight"] if straight else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     rss = 0.0
     while process.poll() is None:
@@ -190,33 +206,50 @@ async def empty(database: str) -> None:
 
 
 def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home: str) -> dict[str, list[Result]]:
-    """Alternate floor and worker; print each run, then the medians and their ratio."""
-    database, base = postgres.dsn, filled(kafka, postgres, options)
-    results: dict[str, list[Result]] = {"floor": [], "worker": []}
+    """Alternate floors and workers; print each run, then the medians and their ratios."""
+    base = filled(kafka, postgres, options)
+    results: dict[str, list[Result]] = {name: [] for name in CONTENDERS}
     for run in range(options.runs):
-        settings = base.model_copy(update={"app": f"run{run}", "metrics_port": free_port()})
-        asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
-        for name in ("floor", "worker") if run % 2 == 0 else ("worker", "floor"):
-            asyncio.run(empty(database))
-            if name == "floor":
-                result = run_floor(kafka.bootstrap, database, "bench", options)
+        for name in CONTENDERS if run % 2 == 0 else CONTENDERS[::-1]:
+            asyncio.run(empty(postgres.dsn))
+            before = spent(postgres)
+            if name in (FLOOR, STRAIGHT):
+                straight = name == STRAIGHT
+                result = run_floor(kafka.bootstrap, postgres.dsn, "bench", options, straight=straight)
             else:
-                result = run_worker(settings, options, home)
+                result = _run_worker(kafka, base, options, home, f"run{run}-{name}")
+            result = result.with_cost(spent(postgres).since(before), options.rows)
             results[name].append(result)
-            print(
-                f"  run {run + 1} {name:7s} {result.rate:9,.0f} rows/s  {result.cpu:5.2f} CPU s/M  {result.rss:4.0f} MB"
-            )
+            print(f"  run {run + 1} {_words(name, result)}", flush=True)
     report(results)
     return results
 
 
+def _run_worker(kafka: Kafka, base: Settings, options: argparse.Namespace, home: str, app: str) -> Result:
+    settings = base.model_copy(update={"app": app, "metrics_port": free_port()})
+    asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
+    more = {"IOT_DIRECT_COPY_MIN_ROWS": "0"} if app.endswith(STAGED) else {}
+    return run_worker(settings, options, home, more)
+
+
+def _words(name: str, result: Result) -> str:
+    return (
+        f"{name:8s} {result.rate:9,.0f} rows/s  {result.cpu:5.2f} CPU s/M  {result.rss:4.0f} MB  "
+        f"PostgreSQL {result.database_cpu:5.2f} CPU s/M  {result.wal:4.0f} B WAL a row"
+    )
+
+
 def report(results: dict[str, list[Result]]) -> None:
-    """Print medians, and the median of the ratios worker / floor of each pair of runs."""
+    """Print medians, and the medians of the ratios of runs that followed one another."""
     for name, runs in results.items():
-        middle = [statistics.median(values) for values in zip(*runs, strict=True)]
-        print(f"{name:8s} {middle[0]:9,.0f} rows/s  {middle[1]:5.2f} CPU s per million rows  {middle[2]:4.0f} MB")
-    ratios = [worker.rate / floor.rate for floor, worker in zip(results["floor"], results["worker"], strict=True)]
-    print(f"worker / floor: {statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+        print(_words(name, Result(*(statistics.median(values) for values in zip(*runs, strict=True)))))
+    for one, other in RATIOS:
+        for what, index in (("rows/s", 0), ("CPU", 1), ("PostgreSQL's CPU", 3), ("WAL", 4)):
+            pairs = zip(results[one], results[other], strict=True)
+            ratios = [left[index] / right[index] for left, right in pairs if right[index]]
+            if ratios:
+                each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+                print(f"{one} / {other}, {what}: {statistics.median(ratios):.2f} ({each})")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,12 +2,14 @@
 
     python -m tools.bench.store postgresql://postgres@127.0.0.1:5432/postgres
 
-unnest and COPY, by batch size and transactions in flight, into an empty table in a new database. Each cell: rows per
-second and CPU microseconds of this process per row, medians. The default of IOT_COPY_MIN_ROWS comes from this table.
+unnest, COPY by way of a temporary table and COPY straight into the table, by batch size and transactions in flight,
+into an empty table in a new database. Each cell: rows per second, CPU microseconds per row of this process and of the
+server, medians. The defaults of IOT_COPY_MIN_ROWS and IOT_DIRECT_COPY_MIN_ROWS come from this table.
 """
 
 import argparse
 import asyncio
+import math
 import resource
 import statistics
 import time
@@ -15,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import psutil
 import uvloop
 
 from app.core.model.records import Row
@@ -59,11 +62,18 @@ async def by_copy(session: WriteSession, rows: Sequence[Row]) -> int:
         return await session.insert(rows, copy=True)
 
 
-WAYS: dict[str, Insert] = {"unnest": by_unnest, "COPY": by_copy}
+async def straight(session: WriteSession, rows: Sequence[Row]) -> int:
+    """COPY rows into the table itself, as where no duplicates are met."""
+    written = await session.direct.store(rows, ())
+    assert written is not None
+    return written.rows
 
 
-async def measure(sessions: list[WriteSession], insert: Insert, work: list[list[Row]]) -> tuple[float, float]:
-    """(rows per second, CPU microseconds of this process per row)."""
+WAYS: dict[str, Insert] = {"unnest": by_unnest, "COPY, staged": by_copy, "COPY, straight": straight}
+
+
+async def measure(sessions: list[WriteSession], insert: Insert, work: list[list[Row]]) -> tuple[float, float, float]:
+    """(rows per second, CPU microseconds of this process per row, those of the server; nan if it runs elsewhere)."""
     await sessions[0].connection.execute("TRUNCATE raw_telemetry")
     waiting = iter(work)
 
@@ -72,8 +82,19 @@ async def measure(sessions: list[WriteSession], insert: Insert, work: list[list[
             await insert(session, batch)
 
     rows, wall, cpu = sum(map(len, work)), time.perf_counter(), _cpu()
+    server = _cpu_of_server(sessions)
     await asyncio.gather(*map(lane, sessions))
-    return rows / (time.perf_counter() - wall), (_cpu() - cpu) / rows * 1e6
+    spent = (time.perf_counter() - wall, _cpu() - cpu, _cpu_of_server(sessions) - server)
+    return rows / spent[0], spent[1] / rows * 1e6, spent[2] / rows * 1e6
+
+
+def _cpu_of_server(sessions: Sequence[WriteSession]) -> float:
+    """CPU seconds of the sessions' backends."""
+    try:
+        times = [psutil.Process(session.connection.get_server_pid()).cpu_times() for session in sessions]
+    except psutil.NoSuchProcess:
+        return math.nan
+    return sum(one.user + one.system for one in times)
 
 
 def _cpu() -> float:
@@ -89,16 +110,16 @@ async def table(dsn: str, repeats: int) -> None:
     ]
     for session in sessions:
         await session.prepare()
-    print(f"{'batch':>6} {'in flight':>9} " + " ".join(f"{way:>24}" for way in WAYS))
-    for size in (1, 100, 200, 300, 500, 1000, 2000, 5000):
+    print(f"{'batch':>6} {'in flight':>9} " + " ".join(f"{way:>32}" for way in WAYS))
+    for size in (1, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000):
         work = batches(min(50_000, size * 300), size)
         for in_flight in (1, 3):
             cells = []
             for insert in WAYS.values():
                 runs = [await measure(sessions[:in_flight], insert, work) for _ in range(repeats)]
-                rate, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
-                cells.append(f"{rate:>10,.0f}/s {cpu:>6.2f} us")
-            print(f"{size:>6} {in_flight:>9} " + " ".join(f"{cell:>24}" for cell in cells))
+                rate, cpu, server = (statistics.median(column) for column in zip(*runs, strict=True))
+                cells.append(f"{rate:>10,.0f}/s {cpu:>6.2f} + {server:>5.2f} us")
+            print(f"{size:>6} {in_flight:>9} " + " ".join(f"{cell:>32}" for cell in cells))
     for session in sessions:
         await session.connection.close()
 

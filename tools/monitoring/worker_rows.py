@@ -307,6 +307,23 @@ DATABASE: list[Panel] = [
         extra={"min": 0, "max": 1},
     ),
     series(
+        "Rows by the way they are stored",
+        "Straight in: by COPY into the table, at half of the database's work; the others are staged, as far as they"
+        " are many, until no duplicates are met.",
+        "rowsps",
+        Prom(rate("iot_rows_copied_directly_total"), "straight in"),
+        Prom(f"{rate('iot_rows_stored_total')} - {rate('iot_rows_copied_directly_total')}", "the others"),
+        extra=STACKED,
+    ),
+    series(
+        "COPYs that met a duplicate",
+        "Or a bad row: their rows are staged, and what they had copied stays as dead rows until the vacuum comes.",
+        "short",
+        Prom(gained("iot_direct_copies_failed_total"), "COPYs"),
+        Prom(gained("iot_direct_copy_dead_rows_total"), "dead rows, at most"),
+        overrides=(column("dead rows, at most", unit="short", custom__axisPlacement="right"),),
+    ),
+    series(
         "Late rows in the slow lane",
         "Rows of long ago, which go to compressed chunks: they wait so that the others need not.",
         "short",

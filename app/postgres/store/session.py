@@ -1,5 +1,8 @@
 """A lane's connection and the transaction of a write on it: rows by unnest or COPY, then effects; no retries.
 
+The way that every row can go: rows that are there already are left out and counted. Rows that are expected to be new
+may go a shorter one (direct_copy.py).
+
 A transaction stores one caller's rows and effects, or those of several callers whose rows are all new. Of one caller's
 rows and effects, those that the database refuses are found and left out, alone (bisect.py).
 """
@@ -22,6 +25,7 @@ from app.postgres.schema.telemetry_table import TABLE
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached
 from app.postgres.store import config_edits
 from app.postgres.store.bisect import bisect, is_data
+from app.postgres.store.direct_copy import DirectCopy
 from app.postgres.store.encode_check import EncodingError
 from app.postgres.store.statements import STATEMENTS
 from app.settings import Settings
@@ -55,6 +59,7 @@ class WriteSession:
         self.lease = lease
         self._events = events
         self.schema = schema
+        self.direct = DirectCopy(self, events)
         names = ", ".join(f'"{name}"' for name in schema.names)
         # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a
         # duplicate too.
@@ -140,13 +145,17 @@ class WriteSession:
             return _count(await self.connection.execute(self._unnest, *_arrays(rows)))
         if not self.keeps_state:
             await self.connection.execute(f"{self._stage} DROP")
+        await self.copy_into(STAGING, rows)
+        return _count(await self.connection.execute(self._from_staging))
+
+    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
+        """COPY the rows into a table; how many are there now. Raises EncodingError or DATABASE_ERRORS."""
         try:
-            await self.connection.copy_records_to_table(STAGING, records=rows, columns=self.schema.names)
+            return _count(await self.connection.copy_records_to_table(table, records=rows, columns=self.schema.names))
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DATABASE_ERRORS):
                 raise
             raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
-        return _count(await self.connection.execute(self._from_staging))
 
     async def insert_returning_keys(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
         """Insert few rows, in one statement that is its own transaction; return the keys of the new rows.
@@ -238,5 +247,5 @@ def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:
 
 
 def _count(tag: str) -> int:
-    """The number of rows in INSERT's command tag, `INSERT 0 <rows>`."""
+    """The number of rows in a command tag, `INSERT 0 <rows>` or `COPY <rows>`."""
     return int(tag.rpartition(" ")[2])

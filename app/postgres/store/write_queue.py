@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
-from app.errors import LimitReachedError, TransientError
+from app.errors import TransientError
 from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import StoreEvents
 from app.postgres.operator_advice import Advice
-from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, words
+from app.postgres.sqlstate import DATABASE_ERRORS
 from app.postgres.store.late_horizon import LateHorizon
 from app.postgres.store.session import Lane, WriteSession
 from app.runtime.interrupt import Interrupt
@@ -30,10 +31,16 @@ BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write,
 
 
 class PendingWrite:
-    """Rows and effects, and the answer once given. `written` are the answers to the first pieces of the write."""
+    """Rows and effects, where they come from, and the answer once given.
 
-    def __init__(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> None:
-        self.rows, self.effects = rows, effects
+    `written` are the answers to the first pieces of the write; `tried`: an attempt to store it was made.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> None:
+        self.rows, self.effects, self.origin = rows, effects, origin
+        self.tried = False
         self.span = CURRENT.get()
         self.written: list[WriteResult] = []
         self.answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
@@ -67,51 +74,6 @@ class WritePolicy(Protocol):
         """Whether this failure is the database's, and not the fault of what was written."""
 
 
-class LiveWrites:
-    """Group commit: small writes that wait at the same time share a transaction, each with its own exact answer."""
-
-    part = "writes"
-
-    def __init__(self, copy_min_rows: int) -> None:
-        self._copy_min_rows = copy_min_rows
-
-    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
-        """Take the first write that is still wanted, and writes after it as long as they fit below `copy_min_rows`."""
-        group: list[PendingWrite] = []
-        total = 0
-        while waiting and (not group or total + len(waiting[0].rows) <= self._copy_min_rows):
-            pending = waiting.popleft()
-            if not pending.answer.done():
-                group.append(pending)
-                total += len(pending.rows)
-        return group
-
-    async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
-        """Store a group and settle each write in it. Raises DATABASE_ERRORS: writes not settled are not stored."""
-        together = None
-        if len(group) > 1:
-            writes = [(pending.rows, pending.effects) for pending in group]
-            together = await session.store_together(writes, self._copy_min_rows)
-        for index, pending in enumerate(group):
-            if together is not None:
-                pending.settle(together[index])
-            elif not pending.answer.done():
-                await self._store_alone(session, pending)
-        return sum(len(pending.rows) for pending in group)
-
-    async def _store_alone(self, session: WriteSession, pending: PendingWrite) -> None:
-        try:
-            pending.settle(await session.store(pending.rows, pending.effects, self._copy_min_rows))
-        except DATABASE_ERRORS as error:
-            if not limit_reached(error) or not pending.rows:
-                raise
-            pending.fail(LimitReachedError(words(error)))
-
-    def outage(self, error: BaseException) -> bool:
-        """True for every failure: a live write waits for each of them."""
-        return True
-
-
 class StoreContext(NamedTuple):
     """What all queues of a store have in common."""
 
@@ -132,9 +94,11 @@ class WriteQueue:
         self._timer: asyncio.Handle | None = None  # of the next dispatch
         self._dispatched = 0.0  # when the last dispatch was (loop's time)
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         """Store rows and effects. Raises TransientError when interrupted before the write's last transaction."""
-        pending = PendingWrite(rows, effects)
+        pending = PendingWrite(rows, effects, origin)
         self._waiting.append(pending)
         if self._timer is None:
             self._timer = self._dispatch_soon(len(rows))

@@ -1,4 +1,6 @@
-"""What every store promises: run on the fake, on PostgreSQL, as PgBouncer shows it, and with all rows late."""
+"""What every store promises: run on the fake, on PostgreSQL, as PgBouncer shows it, and with all rows late; staged, and
+with COPY straight into the table wherever there are rows.
+"""
 
 import asyncio
 import math
@@ -11,6 +13,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from app.core.batch.copy_policy import CopyPolicy, PartitionEpoch
 from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
@@ -37,6 +40,25 @@ def row(sequence: int = 0, **changes: Any) -> Row:
         "extra_data": '{"humidity": 41.5}',
     }
     return tuple((columns | changes).values())
+
+
+class Hopeful(CopyPolicy):
+    """Expects no duplicate, whatever came before."""
+
+    def goes_direct(self, origin: PartitionEpoch | None) -> bool:
+        return origin is not None
+
+
+class OfAPartition:
+    """A store all of whose rows come from one partition."""
+
+    def __init__(self, store: TimescaleStore) -> None:
+        self._store = store
+
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
+        return await self._store.write(rows, effects, origin or PartitionEpoch(0, 1))
 
 
 class Subject:
@@ -112,6 +134,9 @@ class Subject:
         pytest.param("postgres", marks=pytest.mark.integration),
         pytest.param("pgbouncer", marks=pytest.mark.integration),
         pytest.param("late", marks=pytest.mark.integration),
+        pytest.param("direct", marks=pytest.mark.integration),
+        pytest.param("direct pgbouncer", marks=pytest.mark.integration),
+        pytest.param("direct late", marks=pytest.mark.integration),
     ]
 )
 def place(request: pytest.FixtureRequest) -> tuple[str, str | None]:
@@ -128,15 +153,16 @@ async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
         return
     settings = Settings(
         database_url=SecretStr(database),
-        database_statement_cache=kind != "pgbouncer",
-        late_after=3600 if kind == "late" else None,
+        database_statement_cache="pgbouncer" not in kind,
+        late_after=3600 if "late" in kind else None,
+        direct_copy_min_rows=1,
         late_batch_rows=300,
         breaker_reset_min=0.2,
         breaker_reset_max=0.4,
     )
-    store = TimescaleStore(settings, interrupt)
+    store = TimescaleStore(settings, interrupt, policy=Hopeful())
     await store.start()
-    yield Subject(store, interrupt, database)
+    yield Subject(OfAPartition(store) if "direct" in kind else store, interrupt, database)
     await store.stop()
 
 
@@ -153,6 +179,23 @@ async def test_counts_what_is_new_and_what_was_there(subject: Subject, count: in
 async def test_a_row_twice_in_one_write_is_a_duplicate_once(subject: Subject, count: int) -> None:
     rows = [row(n) for n in range(count)]
     assert await subject.store.write([*rows, rows[0], rows[-1]]) == WriteResult(count, 2)
+
+
+@pytest.mark.parametrize("filler", [0, LARGE])
+async def test_of_a_bad_row_and_a_good_one_with_one_key_the_good_one_is_stored(subject: Subject, filler: int) -> None:
+    """A row that repeats another's key is no duplicate of a row that was never stored."""
+    bad, good = row(7, extra_data='{"a":NaN}'), row(7)
+    written = await subject.store.write([*(row(100 + n) for n in range(filler)), bad, good])
+    assert (written.rows, written.duplicates) == (filler + 1, 0)
+    assert [index for index, _ in written.refused] == [filler]
+    assert good in await subject.rows()
+
+
+@pytest.mark.parametrize("known", [0, 600, LARGE - 1])
+async def test_a_row_that_was_there_already_keeps_its_values(subject: Subject, known: int) -> None:
+    await subject.store.write([row(known, battery=1)])
+    assert await subject.store.write([row(n, battery=2) for n in range(LARGE)]) == WriteResult(LARGE - 1, 1)
+    assert [kept[3] for kept in await subject.rows() if kept[5] == 1] == [known]
 
 
 async def test_nothing_to_write(subject: Subject) -> None:
