@@ -1,12 +1,16 @@
 """`iot-stream`: the list of its commands. Only the command that is asked for is imported, so that --help is quick."""
 
 import importlib
+import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from app.errors import IotStreamError, SettingsError
+from app.runtime.version import VERSION
 
 # name -> (folder of its module, which has a function or a Typer of the same name; one line)
 COMMANDS = {
@@ -38,12 +42,15 @@ COMMANDS = {
     "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
+COMPLETION = "_IOT_STREAM_COMPLETE"  # the variable that a shell sets when it asks for completions
+DOCS = Path(__file__).parents[2] / "docs" / "README.md"  # a wheel has no documentation
 
 
 def main() -> None:
     """Entry point of the console script. Exit code 1: an error, 2: wrong settings or arguments, 130: Ctrl-C."""
+    words = spelled_out(sys.argv[1:])
     try:
-        build(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+        build(named(words))(words)
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -54,6 +61,19 @@ def main() -> None:
         sys.exit(130)
 
 
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The arguments, with `help dlq replay` as `dlq replay --help`."""
+    return [*words[1:], "--help"] if words[:1] == ["help"] else list(words)
+
+
+def named(words: Sequence[str]) -> str | None:
+    """The command that the arguments name, or that the line names which a shell wants completed; None: none."""
+    if COMPLETION in os.environ:
+        line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+        words = line.split()[1:]
+    return next((word for word in words if not word.startswith("-")), None)
+
+
 def build(wanted: str | None) -> typer.Typer:
     """The command line with every command listed, and only `wanted` imported; None: none of them. Raises what importing
     it raises, SettingsError too.
@@ -61,19 +81,32 @@ def build(wanted: str | None) -> typer.Typer:
     cli = typer.Typer(
         name="iot-stream",
         help="MQTT telemetry to TimescaleDB through Kafka, with stateful alerts, and nothing lost.",
+        epilog=f"Documentation: {DOCS if DOCS.exists() else 'docs/README.md of the source'}",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich takes [words in brackets] for markup, and draws boxes into pipes
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_group)
+    cli.command("help", short_help="Show the help of a command, as of `dlq replay`.")(_help)
     for name, (_, summary) in COMMANDS.items():
         command = _command(name) if name == wanted else _unused
         if isinstance(command, typer.Typer):
+            _summarize(command)
             cli.add_typer(command, name=name, help=summary)
         else:
             cli.command(name, short_help=summary)(command)
     return cli
+
+
+def _summarize(group: typer.Typer) -> None:
+    """Have the list of a group's commands show the first sentence of each whole, however long it is."""
+    for command in group.registered_commands:
+        text = (command.callback.__doc__ or "") if command.callback else ""
+        command.short_help = command.short_help or " ".join(text.partition("\n\n")[0].split())
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _summarize(inner.typer_instance)
 
 
 def _command(name: str) -> Any:
@@ -90,8 +123,25 @@ def module_of(name: str) -> str:
     return f"app.cli.{COMMANDS[name][0]}.{name}"
 
 
-def _group() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"iot-stream {VERSION}")
+        raise typer.Exit
+
+
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Makes the command line a group even when it has one command."""
+
+
+def _help() -> None:
+    """Show the help of the command that follows, as --help after it does.
+
+    Example: iot-stream help dlq replay
+    """
 
 
 def _unused() -> None:
