@@ -21,6 +21,7 @@ import app.runtime.tracing.metrics
 import app.sinks.sink_metrics
 from app.core.alerts.lifecycle import diagram
 from app.postgres import sqlstate
+from app.runtime.exit_codes import ExitCode
 from app.settings import Settings
 from app.settings.names import OTHERS
 
@@ -89,6 +90,11 @@ def sqlstate_table() -> str:
     return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
 
 
+def exit_codes_table() -> str:
+    """A Markdown row for each exit code."""
+    return table(("code", "meaning"), ((str(code.value), code.meaning) for code in ExitCode))
+
+
 def stages_of_reasons() -> dict[str, set[str]]:
     """Reason -> the stages of its rejections, read from the calls in the source: f(Reason.X, Stage.Y, ...).
 
@@ -134,6 +140,7 @@ def filled(text: str) -> str:
         "other variables": others_table(),
         "alert states": f"```mermaid\n{diagram()}\n```",
         "sqlstate": sqlstate_table(),
+        "exit codes": exit_codes_table(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},
     }
     for name, content in parts.items():

@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from app.errors import IotStreamError, SettingsError
+from app.errors import IotStreamError
+from app.runtime.exit_codes import ExitCode, LastWords, last_words
 from app.runtime.version import VERSION
 
 # name -> (folder of its module, which has a function or a Typer of the same name; one line)
@@ -47,18 +48,32 @@ DOCS = Path(__file__).parents[2] / "docs" / "README.md"  # a wheel has no docume
 
 
 def main() -> None:
-    """Entry point of the console script. Exit code 1: an error, 2: wrong settings or arguments, 130: Ctrl-C."""
+    """Entry point of the console script. An error that an operator understands is one line on standard error; the exit
+    code is one of ExitCode.
+    """
     words = spelled_out(sys.argv[1:])
     try:
-        build(named(words))(words)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except IotStreamError as error:
-        print(f"iot-stream: {error}", file=sys.stderr)
-        sys.exit(1)
+        try:
+            build(named(words))(words)
+        finally:
+            sys.stdout.flush()
+    except (IotStreamError, OSError, ExceptionGroup) as error:
+        said = last_words(error)
+        if said is None:
+            raise
+        _end(said)
     except KeyboardInterrupt:  # while the command is imported; Typer handles the signal afterwards
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _end(said: LastWords) -> NoReturn:
+    """Leave with the last words. What standard output could not write, on a full disk, is not tried once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(said.line, file=sys.stderr)
+    sys.exit(said.code)
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:

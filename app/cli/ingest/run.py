@@ -55,8 +55,8 @@ CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
 def run(settings: Settings, ways: Sequence[str]) -> None:
     """Take telemetry in by these ways (of WAYS, at least one) until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when a gateway may not start with its settings, PermanentError when an address is taken or a
-    package is missing.
+    Raises SettingsError when a gateway may not start with its settings, MachineError when an address is taken,
+    PermanentError when a package is missing.
     """
     refuse_exposed(settings, ways)
     logs.configure(settings)

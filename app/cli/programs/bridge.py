@@ -37,7 +37,7 @@ def bridge() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Bridge until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError when
+    """Bridge until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, MachineError when
     the metrics port is taken.
     """
     logs.configure(settings)

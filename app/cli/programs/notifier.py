@@ -34,7 +34,7 @@ def notifier() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Publish until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError
+    """Publish until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, MachineError
     when the metrics port is taken.
     """
     logs.configure(settings)
