@@ -21,9 +21,10 @@ import app.runtime.tracing.metrics
 import app.sinks.sink_metrics
 from app.core.alerts.lifecycle import diagram
 from app.postgres import sqlstate
-from app.runtime.exit_codes import ExitCode
+from app.runtime.ending.exit_codes import MEANINGS, ExitCode
 from app.settings import Settings
 from app.settings.names import OTHERS
+from app.settings.process import METRICS_PORTS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -90,9 +91,15 @@ def sqlstate_table() -> str:
     return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
 
 
+def ports_table() -> str:
+    """A Markdown row for each program that serves metrics."""
+    rows = ((f"`iot-stream {name.replace('-', ' ')}`", str(port)) for name, port in METRICS_PORTS.items())
+    return table(("program", "port"), rows)
+
+
 def exit_codes_table() -> str:
     """A Markdown row for each exit code."""
-    return table(("code", "meaning"), ((str(code.value), code.meaning) for code in ExitCode))
+    return table(("code", "meaning"), ((str(code.value), MEANINGS[code]) for code in ExitCode))
 
 
 def stages_of_reasons() -> dict[str, set[str]]:
@@ -141,6 +148,7 @@ def filled(text: str) -> str:
         "alert states": f"```mermaid\n{diagram()}\n```",
         "sqlstate": sqlstate_table(),
         "exit codes": exit_codes_table(),
+        "ports": ports_table(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},
     }
     for name, content in parts.items():

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from app.errors import IotStreamError
-from app.runtime.exit_codes import ExitCode, LastWords, last_words
+from app.runtime.ending.exit_codes import ErrorLine, ExitCode, last_words
 from app.runtime.version import VERSION
 
 # name -> (folder of its module, which has a function or a Typer of the same name; one line)
@@ -66,7 +66,7 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _end(said: LastWords) -> NoReturn:
+def _end(said: ErrorLine) -> NoReturn:
     """Leave with the last words. What standard output could not write, on a full disk, is not tried once more."""
     try:
         sys.stdout.flush()

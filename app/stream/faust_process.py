@@ -8,8 +8,8 @@ import faust
 from faust.cli.worker import worker as worker_command
 
 from app.errors import DeadLetterLimitError, IotStreamError
-from app.runtime.exit_codes import last_words
-from app.runtime.stop_deadline import StopDeadline
+from app.runtime.ending.exit_codes import last_words
+from app.runtime.ending.stop_deadline import StopDeadline
 
 
 def _nothing() -> None:

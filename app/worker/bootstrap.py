@@ -4,8 +4,8 @@ import sys
 
 from app.errors import SettingsError
 from app.kafka.close_clients import raise_connection_errors
+from app.runtime.ending.exit_codes import ExitCode
 from app.runtime.event_loop import use_uvloop
-from app.runtime.exit_codes import ExitCode
 from app.runtime.tracing.start import start_tracing
 from app.settings.settings import load
 from app.worker.build import build_worker

@@ -9,7 +9,7 @@ import pytest
 
 from app.cli.main import COMMANDS
 from app.local.layout import DEFAULT_PORTS, SINKS, WAYS, sink_program
-from app.runtime.exit_codes import ExitCode
+from app.runtime.ending.exit_codes import ExitCode
 from app.settings import Settings
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT

@@ -19,7 +19,7 @@ from app.kafka.access import Access
 from app.kafka.topics import create, wanted
 from app.local.servers.kafka import Kafka
 from app.local.servers.kafka_jars import kafka_jars
-from app.runtime.exit_codes import ExitCode
+from app.runtime.ending.exit_codes import ExitCode
 from tests.servers import MqttServer
 from tests.workers import Running, Site, until
 from tools.audit import Sent, audit, expected_alerts, header, read

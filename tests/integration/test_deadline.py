@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from app.runtime.exit_codes import ExitCode
+from app.runtime.ending.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
 import threading, time
-from app.runtime.stop_deadline import StopDeadline
+from app.runtime.ending.stop_deadline import StopDeadline
 deadline = StopDeadline({seconds})
 deadline.begin()
 deadline.begin()  # a second signal changes nothing

@@ -17,8 +17,8 @@ from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime import allocator
-from app.runtime.exit_codes import ExitCode
-from app.runtime.stop_deadline import StopDeadline
+from app.runtime.ending.exit_codes import ExitCode
+from app.runtime.ending.stop_deadline import StopDeadline
 from app.settings import Settings
 from app.sinks.router import SinkInstance, build_sink
 from app.sinks.running.runner import SinkRunner, sink_kafka

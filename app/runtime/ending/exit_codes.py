@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -9,50 +10,33 @@ from app.errors import DeadLetterLimitError, IotStreamError, SettingsError
 
 
 class ExitCode(IntEnum):
-    """What a program or command ends with. docs/exit-codes.md is made of these members and their meanings."""
+    """What a program or command ends with."""
 
-    meaning: str
-
-    def __new__(cls, code: int, meaning: str) -> "ExitCode":
-        """A member with the words of the page."""
-        made = int.__new__(cls, code)
-        made._value_ = code
-        made.meaning = meaning
-        return made
-
-    DONE = 0, "done, or healthy; of a program: it was stopped by SIGTERM or SIGINT, and has finished its work"
-    FAILED = (
-        1,
-        (
-            "failed, not healthy, or not found: a server is away or refuses, a disk is full, rows are missing. "
-            "One line says what"
-        ),
-    )
-    WRONG = (
-        2,
-        (
-            "wrong arguments or settings, or what a setting names cannot be used on this machine: a port is taken, a "
-            "directory cannot be written. One line for each says what would be right; the same start fails again"
-        ),
-    )
-    DEAD_LETTERS = (
-        3,
-        (
-            "a worker or a sink has met more records that can never be stored than a few bad devices explain: none "
-            "of the last batch is sent, a person decides ([doctor.md](doctor.md#when-a-worker-stops-with-exit-code-3))"
-        ),
-    )
-    STOP_GIVEN_UP = (
-        75,
-        (
-            "a stop took longer than `IOT_SHUTDOWN_TIMEOUT` and some seconds: the program ended itself as kill -9 "
-            "would, which loses nothing; start it again"
-        ),
-    )
-    INTERRUPTED = 130, "a command was ended by Ctrl-C before it was done"
+    DONE = 0
+    FAILED = 1
+    WRONG = 2
+    DEAD_LETTERS = 3
+    STOP_GIVEN_UP = 75  # EX_TEMPFAIL of sysexits.h: start the process again, there is nothing to mend
+    INTERRUPTED = 130
 
 
-class LastWords(NamedTuple):
+# docs/exit-codes.md is made of these words.
+MEANINGS: Mapping[ExitCode, str] = {
+    ExitCode.DONE: "done, or healthy; of a program: it was stopped by SIGTERM or SIGINT, and has finished its work",
+    ExitCode.FAILED: "failed, not healthy, or not found: a server is away or refuses, a disk is full, rows are gone; "
+    "one line says what",
+    ExitCode.WRONG: "wrong arguments or settings, or what a setting names cannot be used on this machine: a port is "
+    "taken, a directory cannot be written; a line for each says what would be right, and the same start fails again",
+    ExitCode.DEAD_LETTERS: "a worker or a sink has met more records that can never be stored than a few bad devices "
+    "explain: none of the last batch is sent, a person decides "
+    "([doctor.md](doctor.md#when-a-worker-stops-with-exit-code-3))",
+    ExitCode.STOP_GIVEN_UP: "a stop took longer than `IOT_SHUTDOWN_TIMEOUT` and some seconds: the program ended itself "
+    "as kill -9 would, which loses nothing; start it again",
+    ExitCode.INTERRUPTED: "a command was ended by Ctrl-C before it was done",
+}
+
+
+class ErrorLine(NamedTuple):
     """What a program says at its end, and how it ends."""
 
     line: str
@@ -83,7 +67,7 @@ _OF_THE_MOMENT = {
 }
 
 
-def last_words(error: BaseException) -> LastWords | None:
+def last_words(error: BaseException) -> ErrorLine | None:
     """The line and the exit code for an error that an operator understands: ours, or the operating system's; of a group
     the first. None: it is a bug, whose traceback is wanted.
     """
@@ -91,19 +75,19 @@ def last_words(error: BaseException) -> LastWords | None:
         found = [last_words(one) for one in error.exceptions]
         return found[0] if found and all(found) else None
     if isinstance(error, SettingsError):
-        return LastWords(f"iot-stream: {error}", ExitCode.WRONG)
+        return ErrorLine(f"iot-stream: {error}", ExitCode.WRONG)
     if isinstance(error, DeadLetterLimitError):
-        return LastWords(f"iot-stream: {error}", ExitCode.DEAD_LETTERS)
+        return ErrorLine(f"iot-stream: {error}", ExitCode.DEAD_LETTERS)
     if isinstance(error, IotStreamError):
-        return LastWords(f"iot-stream: {error}", ExitCode.FAILED)
+        return ErrorLine(f"iot-stream: {error}", ExitCode.FAILED)
     return _of_the_system(error) if isinstance(error, OSError) else None
 
 
-def _of_the_system(error: OSError) -> LastWords:
+def _of_the_system(error: OSError) -> ErrorLine:
     number = error.errno or 0
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     what = error.strerror or str(error) or type(error).__name__
     cure = _OF_A_NAME.get(number) or _OF_THE_MOMENT.get(number, "")
     said = ": ".join(["iot-stream", *([" -> ".join(names)] if names else []), what])
     code = ExitCode.WRONG if number in _OF_A_NAME else ExitCode.FAILED
-    return LastWords(f"{said}; {cure}" if cure else said, code)
+    return ErrorLine(f"{said}; {cure}" if cure else said, code)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import BooksError, DeadLetterLimitError, MachineError, PermanentError, SettingsError, TransientError
-from app.runtime.exit_codes import ExitCode, last_words
+from app.runtime.ending.exit_codes import ExitCode, last_words
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 DIRECTORY = "/proc/self/fdinfo/none"  # that nobody may make, root neither
 
 

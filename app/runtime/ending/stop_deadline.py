@@ -5,7 +5,7 @@ import threading
 
 import structlog
 
-from app.runtime.exit_codes import ExitCode
+from app.runtime.ending.exit_codes import ExitCode
 
 log = structlog.get_logger()
 
