@@ -1,7 +1,7 @@
 """The embedded stack: which processes there are, with which settings, in which order they start and stop."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
@@ -18,6 +18,7 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
+from app.local.servers.tools import require
 from app.local.sinks.sinks import LocalSinks, refuse_without_receiver
 from app.local.supervisor import Service, Supervisor
 from app.postgres.connect import owner_session
@@ -119,6 +120,7 @@ class Stack:
             self.layout.want_ways(adopted)
             self.layout.want_sinks(sink for sink in SINKS if sink_program(sink) in adopted)
             self.layout.want_sink_servers(adopted)
+        require(*self.commands(adopted))
         self._start_all(SERVERS)
         self._prepare()
         self._start_all(PROGRAMS)
@@ -127,6 +129,16 @@ class Stack:
         self.supervisor.save()
         self._write_env()
         self.start_wanted()
+
+    def commands(self, running: Collection[str] = ()) -> list[str]:
+        """The programs of this machine that the servers which are wanted, and not `running`, start with."""
+        sinks = self.layout.sinks()
+        servers = {*SERVERS, *(self.sinks.servers(sinks, load()) if sinks else ())} - {*running}
+        made = (
+            ("kafka", self.kafka), ("mosquitto", self.mosquitto),
+            ("redis", self.sinks.redis), ("influxdb", self.sinks.influxdb),
+        )  # fmt: skip
+        return [command for name, server in made if name in servers for command in server.commands]
 
     def start_wanted(self) -> None:
         """Start what `up` was asked for since: gateways, sinks, the simulated devices; returns without waiting until

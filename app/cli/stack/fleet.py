@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +25,8 @@ from app.local.servers.mosquitto import Mosquitto
 from app.postgres.connect import operator_session
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.settings import Settings, load
+
+PERIOD = 10.0  # seconds between two lines with counts
 
 
 class Via(Enum):
@@ -48,7 +52,8 @@ def fleet(
 
     Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`; for --via http also `--ingest
     http`). Over MQTT each device has a connection of its own, and with an address in OTEL_EXPORTER_OTLP_ENDPOINT a
-    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer.
+    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer. Prints
+    how many were sent and acknowledged at the end, and on a terminal every 10 s.
 
     Examples: iot-stream fleet --devices 50 --rate 20
 
@@ -70,8 +75,10 @@ def fleet(
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
     tracing = start_tracing("fleet", settings)
+    sending = Fleet(broker, devices, rate, layout.root / "fleet.json", tracing)
     try:
-        Fleet(broker, devices, rate, layout.root / "fleet.json", tracing).run(stop)
+        with reported(lambda: f"{sending.sent:,} readings sent, {sending.acknowledged:,} acknowledged by the broker"):
+            sending.run(stop)
     finally:
         tracing.stop(STOP_SECONDS)
 
@@ -85,9 +92,32 @@ async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Pa
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sending = GatewayFleet(made(), devices, rate, memory)
-    await sending.run(stop)
-    last = f"; the last failure: {sending.problem}" if sending.problem else ""
-    say(f"{sending.answered} readings answered, {sending.refused} refused{last}")
+
+    def counts() -> str:
+        last = f"; the last failure: {sending.problem}" if sending.problem else ""
+        return f"{sending.answered:,} readings answered, {sending.refused:,} refused{last}"
+
+    with reported(counts):
+        await sending.run(stop)
+
+
+@contextmanager
+def reported(counts: Callable[[], str]) -> Iterator[None]:
+    """Say the counts at the end, and on a terminal every PERIOD seconds meanwhile."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(PERIOD):
+            say(counts())
+
+    reporting = threading.Thread(target=go_on, name="counts", daemon=True)
+    if sys.stderr.isatty():
+        reporting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        say(counts())
 
 
 async def seed_rules(settings: Settings) -> None:
