@@ -33,6 +33,7 @@ COMMANDS = {
     "load": ("load", "Send a measured load over MQTT, then check every row and every alert of it."),
     "topics": ("data", "Make or list the Kafka topics."),
     "db": ("data", "Set up the database."),
+    "config": ("data", "The settings in force and where each came from; JSON Schemas of what you write."),
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("data", "Manage the accounts of devices, for MQTT and the gateways, and their tokens."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),

@@ -13,6 +13,7 @@ from app.backtest import readings_file, rules_file
 from app.backtest.alert_spans import Span, Spans
 from app.backtest.dry_run import DryRun
 from app.backtest.readings_file import Refused
+from app.cli.render.table import print_table
 from app.cli.rules.backtest import backtest
 from app.core.model.alert_event import AlertEvent, to_json
 from app.core.rules.rule import RuleSet
@@ -54,11 +55,13 @@ def show(
     elif user:
         print(json.dumps(json.loads(found[0].rules), indent=2, ensure_ascii=False))
     else:
+        rows = []
         for one, rule_set in compiled:
             refused = "REFUSED, the earlier rules stay in effect: " if one.accepted else "REFUSED: "
             state = "ok" if isinstance(rule_set, RuleSet) else refused + "; ".join(_reasons(rule_set))
             count = len(rule_set.rules) if isinstance(rule_set, RuleSet) else "?"
-            print(f"{one.user_id:<24} {count:>4} rules  {one.updated_at:%Y-%m-%d %H:%M:%S}Z  {state}")
+            rows.append((one.user_id, str(count), f"{one.updated_at:%Y-%m-%d %H:%M:%S}Z", state))
+        print_table(("user", "rules", "changed", "state"), rows)
     if not all(isinstance(rule_set, RuleSet) for _, rule_set in compiled):
         raise typer.Exit(1)
 
