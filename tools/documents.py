@@ -19,12 +19,15 @@ import app.ops.certificates
 import app.ops.metrics
 import app.runtime.tracing.metrics
 import app.sinks.sink_metrics
+from app.cli.schemas.catalogue import CATALOGUE, json_schema
 from app.core.alerts.lifecycle import diagram
+from app.core.schema.schema import schema_of
 from app.postgres import sqlstate
 from app.runtime.ending.exit_codes import MEANINGS, ExitCode
 from app.settings import Settings
 from app.settings.names import OTHERS
 from app.settings.process import METRICS_PORTS
+from app.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -159,7 +162,18 @@ def filled(text: str) -> str:
     return text
 
 
+def schemas() -> dict[Path, str]:
+    """The files of docs/schemas and their texts, for the columns of this project."""
+    columns = schema_of(Telemetry)
+    return {
+        DOCS / "schemas" / f"{name}.json": json.dumps(json_schema(name, columns), indent=2) + "\n" for name in CATALOGUE
+    }
+
+
 if __name__ == "__main__":
+    for path, text in schemas().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     for path in sorted(DOCS.glob("*.md")):
         text = path.read_text()
         if (new := filled(text)) != text:

@@ -11,6 +11,8 @@ from app.settings.resolved.resolved import DEFAULT, ResolvedSetting, resolved
 
 config = typer.Typer(no_args_is_help=True)
 
+SCHEMAS = ("settings", "rules", "telemetry", "sensor-telemetry", "command", "alert")  # of app.cli.schemas.catalogue
+
 
 @config.callback()
 def group() -> None:
@@ -47,3 +49,21 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+@config.command("schema")
+def print_schema(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}.")],
+) -> None:
+    """Print the JSON Schema of what you write or receive, for your editor, your tests or a code generator.
+
+    `telemetry` has the columns of IOT_SCHEMA_STRUCT. docs/schemas has the files, for the columns of this project.
+
+    Example: iot-stream config schema rules > rules.schema.json
+    """
+    if name not in SCHEMAS:
+        raise typer.BadParameter(f"{name!r}: name {', '.join(SCHEMAS)}", param_hint="NAME")
+    from app.cli.schemas.catalogue import json_schema
+    from app.settings import load
+
+    print(json.dumps(json_schema(name, load().telemetry_schema), indent=2))

@@ -24,6 +24,7 @@ from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.connect import operator_session
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
+from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings, load
 
 PERIOD = 10.0  # seconds between two lines with counts
@@ -74,8 +75,15 @@ def fleet(
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
+    publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, layout.root / "fleet.json", tracing))
+
+
+def publish(settings: Settings, stop: threading.Event, made: Callable[[Tracing], Fleet]) -> None:
+    """Send over MQTT by the devices that `made` gives, until stopped, and say how that went. Raises TransientError when
+    no broker answers.
+    """
     tracing = start_tracing("fleet", settings)
-    sending = Fleet(broker, devices, rate, layout.root / "fleet.json", tracing)
+    sending = made(tracing)
     try:
         with reported(lambda: f"{sending.sent:,} readings sent, {sending.acknowledged:,} acknowledged by the broker"):
             sending.run(stop)
