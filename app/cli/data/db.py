@@ -63,14 +63,14 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="For a machine.")]
         ]  # fmt: skip
         print(json.dumps(rows))
     else:
-        taken = [f"{one.applied:%Y-%m-%d %H:%M:%S %Z}" if one.applied else "not yet" for one in states]
-        rows = [
-            (f"{one.version:04}", one.name, when, one.problem or "ok" if one.applied else one.problem or "")
-            for one, when in zip(states, taken, strict=True)
-        ]
-        print_table(("step", "name", "taken", "state"), rows)
+        print_table(("step", "name", "taken", "state"), [_cells(one) for one in states])
     if any(one.problem or one.applied is None for one in states):
         raise typer.Exit(1)
+
+
+def _cells(one: migrations.MigrationState) -> tuple[str, str, str, str]:
+    when = f"{one.applied:%Y-%m-%d %H:%M:%S %Z}" if one.applied else "not yet"
+    return f"{one.version:04}", one.name, when, one.problem or ("ok" if one.applied else "")
 
 
 def _migrate() -> bool:

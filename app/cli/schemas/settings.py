@@ -18,7 +18,8 @@ class _Schemas(GenerateJsonSchema):
     def is_instance_schema(self, schema: Any) -> Json:
         """The schema of a value that has to be of a class of ours."""
         (found,), parts = msgspec.json.schema_components([schema["cls"]])
-        return parts.get(schema["cls"].__name__, found)
+        made: Json = parts.get(schema["cls"].__name__, found)
+        return made
 
 
 def settings() -> Json:

@@ -26,7 +26,8 @@ from tests import DEFAULT
 from tests.unit.core.alerts.test_alert_cases import CASES as TIMELINES
 from tests.unit.core.alerts.test_alert_cases import rule_of
 from tests.unit.core.decode.test_decode_cases import CASES, record_of
-from tests.unit.core.rules.test_rules import PART, WRONG, WRONG_PARTS, rule
+from tests.unit.core.rules.test_rules import PART, WRONG, WRONG_PARTS
+from tests.unit.readings import rule
 from tests.unit.records import read
 from tools.documents import DOCS
 
@@ -74,13 +75,14 @@ BARE = {**PART, "clear_threshold": None}
 
 
 def test_documents_that_work_are_taken() -> None:
-    for document in (
+    documents: tuple[Any, ...] = (
         [], {"rules": []},
         [rule(id=None, severity=None, devices=None, clear_threshold=None, for_seconds=None)],
         [{"id": "both", "message": "m", "all": [PART]}, {"id": "one", "message": "", "any": [PART, BARE]}],
         {"maintenance": [{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z", "devices": None}]},
         {"sampling": {"cov": [{"keys": {"t": {"absolute": 0.5}}, "heartbeat_seconds": 300}], "averages": None}},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for document in documents:
         assert not isinstance(parse_config(json.dumps(document), "u", DEFAULT), InvalidRules), document
         assert takes("rules", document), document
 
