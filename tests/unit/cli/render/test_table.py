@@ -1,6 +1,7 @@
 """Tables in a pipe, on a wide terminal, on a narrow one: nothing is cut off, and nothing is drawn around it."""
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -15,7 +16,10 @@ ROWS = [
 ]
 
 
-def printed(width: int, terminal: bool = True, rows: list[tuple[str, ...]] | None = None, *columns: str) -> list[str]:
+Rows = Sequence[tuple[str, ...]]
+
+
+def printed(width: int, terminal: bool = True, rows: Rows | None = None, *columns: str) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=terminal, color_system=None, legacy_windows=False)
     print_table(columns or COLUMNS, ROWS if rows is None else rows, console)
