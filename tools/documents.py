@@ -28,6 +28,7 @@ from app.settings import Settings
 from app.settings.names import OTHERS
 from app.settings.process import METRICS_PORTS
 from app.telemetry import Telemetry
+from tools.command_page import command_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -152,6 +153,7 @@ def filled(text: str) -> str:
         "sqlstate": sqlstate_table(),
         "exit codes": exit_codes_table(),
         "ports": ports_table(),
+        "commands": command_pages(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},
     }
     for name, content in parts.items():

@@ -33,7 +33,10 @@ NO_SHARE = "-"
 
 
 def bridge() -> None:
-    """Bring MQTT messages into Kafka. A message is acknowledged to the broker once Kafka has it."""
+    """Bring MQTT messages into Kafka. A message is acknowledged to the broker once Kafka has it.
+
+    Example: IOT_KAFKA_BROKER=kafka:9092 IOT_MQTT_HOST=mqtt iot-stream bridge
+    """
     run(load())
 
 

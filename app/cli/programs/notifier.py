@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 def notifier() -> None:
-    """Publish alert events over MQTT. No offset is committed before the broker has acknowledged the message."""
+    """Publish alert events over MQTT. No offset is committed before the broker has acknowledged the message.
+
+    Example: IOT_KAFKA_BROKER=kafka:9092 IOT_MQTT_HOST=mqtt iot-stream notifier
+    """
     run(load())
 
 
