@@ -42,6 +42,7 @@ class Layout:
         self.processes = self.root / "processes.json"  # pids with their start times, to know them again
         self.ports = self.root / "ports.json"
         self.lock = self.root / "supervisor.lock"
+        self.started_with = self.root / "settings.json"  # the settings of the start, for a later `up`
         self.fleet_wanted = self.root / "fleet.wanted"
         self.ways_wanted = self.root / "ways.wanted"
         self.sinks_wanted = self.root / "sinks.wanted"

@@ -19,7 +19,7 @@ from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import require
-from app.local.sinks.sinks import LocalSinks, refuse_without_receiver
+from app.local.sinks.sinks import OWN, LocalSinks, refuse_without_receiver
 from app.local.supervisor import Service, Supervisor
 from app.postgres.connect import owner_session
 from app.postgres.schema.init_sql import apply, make_database
@@ -108,6 +108,11 @@ class Stack:
             "IOT_LOCAL_DIR": str(self.layout.root),
             **self.gateways.settings(name),
         }
+
+    def own_settings(self) -> set[str]:
+        """The fields of the settings that the stack itself sets, for a program of its own or in stack.env."""
+        names = {name for service in self.services.values() for name in service.process.env}
+        return {name.lower().removeprefix("iot_") for name in (*names, *self.env(), *OWN)}
 
     def bring_up(self) -> None:
         """Start what is missing, servers in parallel, and return once all of it is ready; writes stack.env. Blocks for

@@ -46,7 +46,7 @@ def shown(name: str, value: Any) -> Any:
         return _masked(secret, name in _SERVERS) if name.endswith("_url") else MASK
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return msgspec.to_builtins(value, enc_hook=str)
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
 
 
 def _masked(url: str, with_path: bool) -> str:
