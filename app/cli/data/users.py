@@ -143,7 +143,7 @@ def passwd(
 ) -> None:
     """Change a password. A client that is connected stays so until it connects again.
 
-    Example: pwgen -s 24 1 | tee new-password | iot-stream users passwd truck-fleet --password-file -
+    Example: openssl rand -hex 12 | tee new-password | iot-stream users passwd truck-fleet --password-file -
     """
     settings, broker = _target(local, directory)
     password = _password(password_file)
