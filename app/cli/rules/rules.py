@@ -140,14 +140,12 @@ def try_out(
 
 
 def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]) -> None:
-    from rich.console import Console
-
-    from app.cli.render.rules import print_on, timeline
+    from app.cli.render.rules import print_timeline
 
     for one in refused:
         print(f"{file}:{one.line}: would be a dead letter: {one.reason}: {one.detail}", file=sys.stderr)
     if events:
-        print_on(Console(), timeline(events, alerts))
+        print_timeline(events, alerts)
     still = sum(span.resolved_at is None for span in alerts)
     print(f"{done.readings} readings of {done.devices} devices, {done.late} of them late: {len(alerts)} alerts, "
           f"{still} still open")  # fmt: skip
