@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,10 +52,24 @@ ORDER: Mapping[str, tuple[str, set[int]]] = {
 }  # fmt: skip
 RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}]
 SECONDS = 120.0  # for one example
-ASK = """import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as to:
-    to.sendall(sys.stdin.buffer.read()); print(to.recv(4096).decode(), to.recv(4096).decode(), flush=True)
-"""  # instead of netcat, which few machines have
+# Instead of netcat, which few machines have; it waits until the gateway listens.
+ASK = """import socket, sys, time
+for again in range(100):
+    try:
+        with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as to:
+            to.sendall(sys.stdin.buffer.read())
+            print(to.makefile("rb").readlines(), flush=True)
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.2)
+"""
+# A person types more slowly than a gateway starts, and gives passwords at a prompt.
+WAITING = {
+    "curl ": "curl --silent --retry 30 --retry-delay 1 --retry-connrefused ",
+    "iot-stream grpc --health": "until iot-stream grpc --health; do sleep 1; done",
+    "publish:iot/+/+/telemetry'": "publish:iot/+/+/telemetry' --password-file trucks",
+    "--device truck-1\n": "--device truck-1 --password-file trucks\n",
+}
 
 
 def examples() -> dict[str, str]:
@@ -120,7 +135,7 @@ class Site:
             "deploy/secrets/gateway_certificate": str(made.server), "deploy/secrets/gateway_key": str(made.server_key),
             "deploy/secrets/gateway_ca.pem": str(made.ca), "/tmp/telemetry_ingest.sock": str(self.directory / "g.sock"),
         }  # fmt: skip
-        for old, new in changes.items():
+        for old, new in {**changes, **WAITING}.items():
             text = text.replace(old, new)
         # Certificates are made above; grpcurl, quic senders and agents are tried by other tests.
         left_out = ("scripts/certificates", "agent |", "grpcurl")
@@ -147,8 +162,8 @@ class Site:
                 os.killpg(process.pid, signal.SIGINT)
             code = process.wait(SECONDS)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            _end_group(process.pid)
+            process.wait(SECONDS)
         said = out.read_text()
         assert "Traceback" not in said, f"{name}: {said}"
         assert code in codes or (stopped and code in (130, -signal.SIGINT)), f"{name} ends with {code}: {said}"
@@ -167,6 +182,15 @@ class Site:
             text=True, check=False, timeout=SECONDS,
         )  # fmt: skip
         return done.stdout
+
+
+def _end_group(leader: int) -> None:
+    """End what an example has left in the background: by SIGTERM, and what does not go within 20 s by SIGKILL."""
+    with suppress(ProcessLookupError):
+        for number in (signal.SIGTERM, *[0] * 100):
+            os.killpg(leader, number)
+            time.sleep(0.2)
+        os.killpg(leader, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -203,8 +227,7 @@ async def test_every_example_of_the_page(site: Site) -> None:
             (site.directory / "readings.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
             text += f" --grpc unix://{site.env['GRPC_SOCKET']}"
         for one in text.splitlines() if name in ("fleet", "load", "users add") else [text]:
-            prompt = " --password-file trucks" if "truck-1-key" in one else ""  # instead of a person
-            site.run(name, one.replace(" --via quic", " --via http") + prompt)
+            site.run(name, one.replace(" --via quic", " --via http") + "\n")
 
 
 async def _readings(site: Site) -> None:
