@@ -58,6 +58,7 @@ for again in range(100):
     try:
         with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as to:
             to.sendall(sys.stdin.buffer.read())
+            to.shutdown(socket.SHUT_WR)
             print(to.makefile("rb").readlines(), flush=True)
         break
     except ConnectionRefusedError:
