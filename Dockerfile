@@ -43,9 +43,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     IOT_STATE_DIR=/var/lib/iot-stream
 WORKDIR /opt/iot-stream
 USER 10001:10001
-EXPOSE 9000
+# As compose and k8s set it, a port of each program's own.
+EXPOSE 9000-9011
 # Alive, not ready: a worker that waits out an outage must not be restarted for it.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
-    CMD ["python", "-S", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9000/live', timeout=4)"]
+    CMD ["python", "-S", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['IOT_METRICS_PORT'] + '/live', timeout=4)"]
 ENTRYPOINT ["iot-stream"]
 CMD ["worker"]

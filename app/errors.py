@@ -2,6 +2,7 @@
 
 IotStreamError
 ├── SettingsError         wrong settings; the message names every one of them
+│   ├── MachineError      a port or a path that a setting names cannot be used on this machine
 │   └── SinkMisconfigured a destination can never take anything as its sink is set  (app/sinks/port.py)
 ├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
 │   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
@@ -36,6 +37,10 @@ class IotStreamError(Exception):
 
 class SettingsError(IotStreamError):
     """Settings cannot be used; str() lists each wrong one with its value's problem."""
+
+
+class MachineError(SettingsError):
+    """This machine refuses a port, a file or a directory that a setting names; str() says which, and the cure."""
 
 
 class TransientError(IotStreamError):

@@ -19,10 +19,16 @@ import app.ops.certificates
 import app.ops.metrics
 import app.runtime.tracing.metrics
 import app.sinks.sink_metrics
+from app.cli.schemas.catalogue import CATALOGUE, json_schema
 from app.core.alerts.lifecycle import diagram
+from app.core.schema.schema import schema_of
 from app.postgres import sqlstate
+from app.runtime.ending.exit_codes import MEANINGS, ExitCode
 from app.settings import Settings
 from app.settings.names import OTHERS
+from app.settings.process import METRICS_PORTS
+from app.telemetry import Telemetry
+from tools.command_page import command_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -89,6 +95,17 @@ def sqlstate_table() -> str:
     return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
 
 
+def ports_table() -> str:
+    """A Markdown row for each program that serves metrics."""
+    rows = ((f"`iot-stream {name.replace('-', ' ')}`", str(port)) for name, port in METRICS_PORTS.items())
+    return table(("program", "port"), rows)
+
+
+def exit_codes_table() -> str:
+    """A Markdown row for each exit code."""
+    return table(("code", "meaning"), ((str(code.value), MEANINGS[code]) for code in ExitCode))
+
+
 def stages_of_reasons() -> dict[str, set[str]]:
     """Reason -> the stages of its rejections, read from the calls in the source: f(Reason.X, Stage.Y, ...).
 
@@ -134,6 +151,9 @@ def filled(text: str) -> str:
         "other variables": others_table(),
         "alert states": f"```mermaid\n{diagram()}\n```",
         "sqlstate": sqlstate_table(),
+        "exit codes": exit_codes_table(),
+        "ports": ports_table(),
+        "commands": command_pages(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},
     }
     for name, content in parts.items():
@@ -144,7 +164,18 @@ def filled(text: str) -> str:
     return text
 
 
+def schemas() -> dict[Path, str]:
+    """The files of docs/schemas and their texts, for the columns of this project."""
+    columns = schema_of(Telemetry)
+    return {
+        DOCS / "schemas" / f"{name}.json": json.dumps(json_schema(name, columns), indent=2) + "\n" for name in CATALOGUE
+    }
+
+
 if __name__ == "__main__":
+    for path, text in schemas().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     for path in sorted(DOCS.glob("*.md")):
         text = path.read_text()
         if (new := filled(text)) != text:

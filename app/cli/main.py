@@ -1,12 +1,17 @@
 """`iot-stream`: the list of its commands. Only the command that is asked for is imported, so that --help is quick."""
 
 import importlib
+import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from app.errors import IotStreamError, SettingsError
+from app.errors import IotStreamError
+from app.runtime.ending.exit_codes import ErrorLine, ExitCode, last_words
+from app.runtime.version import VERSION
 
 # name -> (folder of its module, which has a function or a Typer of the same name; one line)
 COMMANDS = {
@@ -28,6 +33,7 @@ COMMANDS = {
     "load": ("load", "Send a measured load over MQTT, then check every row and every alert of it."),
     "topics": ("data", "Make or list the Kafka topics."),
     "db": ("data", "Set up the database."),
+    "config": ("data", "The settings in force and where each came from; JSON Schemas of what you write."),
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("data", "Manage the accounts of devices, for MQTT and the gateways, and their tokens."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
@@ -39,20 +45,50 @@ COMMANDS = {
     "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
+COMPLETION = "_IOT_STREAM_COMPLETE"  # the variable that a shell sets when it asks for completions
+DOCS = Path(__file__).parents[2] / "docs" / "README.md"  # a wheel has no documentation
 
 
 def main() -> None:
-    """Entry point of the console script. Exit code 1: an error, 2: wrong settings or arguments, 130: Ctrl-C."""
+    """Entry point of the console script. An error that an operator understands is one line on standard error; the exit
+    code is one of ExitCode.
+    """
+    words = spelled_out(sys.argv[1:])
     try:
-        build(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except IotStreamError as error:
-        print(f"iot-stream: {error}", file=sys.stderr)
-        sys.exit(1)
+        try:
+            build(named(words))(words)
+        finally:
+            sys.stdout.flush()
+    except (IotStreamError, OSError, ExceptionGroup) as error:
+        said = last_words(error)
+        if said is None:
+            raise
+        _end(said)
     except KeyboardInterrupt:  # while the command is imported; Typer handles the signal afterwards
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _end(said: ErrorLine) -> NoReturn:
+    """Leave with the last words. What standard output could not write, on a full disk, is not tried once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(said.line, file=sys.stderr)
+    sys.exit(said.code)
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The arguments, with `help dlq replay` as `dlq replay --help`."""
+    return [*words[1:], "--help"] if words[:1] == ["help"] else list(words)
+
+
+def named(words: Sequence[str]) -> str | None:
+    """The command that the arguments name, or that the line names which a shell wants completed; None: none."""
+    if COMPLETION in os.environ:
+        line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+        words = line.split()[1:]
+    return next((word for word in words if not word.startswith("-")), None)
 
 
 def build(wanted: str | None) -> typer.Typer:
@@ -62,19 +98,32 @@ def build(wanted: str | None) -> typer.Typer:
     cli = typer.Typer(
         name="iot-stream",
         help="MQTT telemetry to TimescaleDB through Kafka, with stateful alerts, and nothing lost.",
+        epilog=f"Documentation: {DOCS if DOCS.exists() else 'docs/README.md of the source'}",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich takes [words in brackets] for markup, and draws boxes into pipes
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_group)
+    cli.command("help", short_help="Show the help of a command, as of `dlq replay`.")(_help)
     for name, (_, summary) in COMMANDS.items():
         command = _command(name) if name == wanted else _unused
         if isinstance(command, typer.Typer):
+            _summarize(command)
             cli.add_typer(command, name=name, help=summary)
         else:
             cli.command(name, short_help=summary)(command)
     return cli
+
+
+def _summarize(group: typer.Typer) -> None:
+    """Have the list of a group's commands show the first sentence of each whole, however long it is."""
+    for command in group.registered_commands:
+        text = (command.callback.__doc__ or "") if command.callback else ""
+        command.short_help = command.short_help or " ".join(text.partition("\n\n")[0].split())
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _summarize(inner.typer_instance)
 
 
 def _command(name: str) -> Any:
@@ -91,8 +140,25 @@ def module_of(name: str) -> str:
     return f"app.cli.{COMMANDS[name][0]}.{name}"
 
 
-def _group() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"iot-stream {VERSION}")
+        raise typer.Exit
+
+
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Makes the command line a group even when it has one command."""
+
+
+def _help() -> None:
+    """Show the help of the command that follows, as --help after it does.
+
+    Example: iot-stream help dlq replay
+    """
 
 
 def _unused() -> None:

@@ -31,6 +31,11 @@ class Page(NamedTuple):
                 found[key] = found.get(key, 0.0) + value
         return found
 
+    def fleet(self) -> str | None:
+        """The fleet of the process (its IOT_APP); None when the page does not name it."""
+        found = (dict(labels).get("app") for sample, labels in self.samples if sample == "iot_build_info")
+        return next(found, None)
+
     def ledger(self) -> dict[int, dict[str, int]]:
         """{partition: {outcome: records}} since the worker's start."""
         found: dict[int, dict[str, int]] = {}

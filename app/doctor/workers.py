@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from app.doctor import gateways, sinks
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.worker_page import Page, read
-from app.runtime.addresses import HostPort
 from app.settings import Settings
+from app.settings.process import worker_url
 
 AREA = "worker"
 LOG = "the worker's log line operator_needed says what to do"
@@ -21,19 +21,20 @@ async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more
     """Read the page of each worker, gateway or sink, a worker's twice when `apart` seconds are given; no URLs: the
     address of the settings, and `more`. Never raises for a process that does not answer.
     """
-    if not urls and settings.metrics_port == 0:
+    own = worker_url(settings)
+    asked = urls or ([own, *more] if own else [])
+    if not asked:
         what = "IOT_METRICS_PORT is 0, so the addresses of workers are not known"
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
-    found = [
-        await _look_at(settings, url, apart, named=bool(urls))
-        for url in urls or [f"http://{HostPort(settings.metrics_host, settings.metrics_port)}", *more]
-    ]
+    found = [await _look_at(settings, url, apart, named=bool(urls)) for url in asked]
     return [finding for each in found for finding in each]
 
 
 async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> list[Finding]:
     try:
         page = await asyncio.to_thread(read, url)
+        if stranger := of_another_fleet(page, settings):
+            return [stranger]
         if gateways.is_gateway(page):
             return gateways.findings(page)
         if sinks.is_sink(page):
@@ -50,6 +51,17 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
         cure = "start a worker, or give the addresses with --metrics"
         return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
     return found
+
+
+def of_another_fleet(page: Page, settings: Settings) -> Finding | None:
+    """A finding when the process of the page has another IOT_APP than this command: its figures say nothing of the
+    fleet that is looked at.
+    """
+    fleet = page.fleet()
+    if fleet is None or fleet == settings.app:
+        return None
+    what = f"{page.url} is of the fleet {fleet}, and IOT_APP is {settings.app} here"
+    return broken(AREA, what, f"give the addresses of {settings.app} with --metrics, or set IOT_APP to {fleet}")
 
 
 def books(page: Page) -> list[Finding]:

@@ -10,7 +10,9 @@ class Gateway(Protocol):
     name: str  # as in the header `gateway` and the metrics' label
 
     async def start(self) -> None:
-        """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
+        """Listen. Raises MachineError, with the address and the cure, when it cannot, PermanentError for a
+        certificate.
+        """
 
     def ready(self) -> Mapping[str, bool]:
         """What of the gateway works, for /ready, such as {"http": True}."""

@@ -12,13 +12,13 @@ from typing import Any
 
 from app.local.servers.common import free_port, port_is_free, write_private
 from app.local.servers.process import ChildProcess
+from app.settings.process import METRICS_PORTS
 
 # Who may be asked for at a well-known address; the rest take a free port.
 DEFAULT_PORTS = {
     "kafka": 9092, "postgres": 5432, "mosquitto": 1883,
-    "worker": 9000, "bridge": 9001, "notifier": 9002, "http": 9003, "tcp": 9004, "grpc": 9005, "quic": 9006,
+    **METRICS_PORTS,
     "http in": 8088, "tcp in": 8089, "quic in": 5001,
-    "sink-parquet": 9007, "sink-influx": 9008, "sink-redis": 9009, "sink-http_feed": 9010, "sink-grpc": 9011,
     "redis": 6379, "influxdb": 8086,
 }  # fmt: skip
 OVER_UDP = ("quic in",)
@@ -43,6 +43,8 @@ class Layout:
         self.ports = self.root / "ports.json"
         self.lock = self.root / "supervisor.lock"
         self.hold = self.root / "worker.hold"  # locked by a command while the worker must not run
+
+        self.started_with = self.root / "settings.json"  # the settings of the start, for a later `up`
         self.fleet_wanted = self.root / "fleet.wanted"
         self.ways_wanted = self.root / "ways.wanted"
         self.sinks_wanted = self.root / "sinks.wanted"

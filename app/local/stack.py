@@ -1,7 +1,7 @@
 """The embedded stack: which processes there are, with which settings, in which order they start and stop."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
@@ -18,7 +18,8 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
-from app.local.sinks.sinks import LocalSinks, refuse_without_receiver
+from app.local.servers.tools import require
+from app.local.sinks.sinks import OWN, LocalSinks, refuse_without_receiver
 from app.local.supervisor import Service, Supervisor
 from app.postgres.connect import owner_session
 from app.postgres.schema.init_sql import apply, make_database
@@ -108,6 +109,11 @@ class Stack:
             **self.gateways.settings(name),
         }
 
+    def own_settings(self) -> set[str]:
+        """The fields of the settings that the stack itself sets, for a program of its own or in stack.env."""
+        names = {name for service in self.services.values() for name in service.process.env}
+        return {name.lower().removeprefix("iot_") for name in (*names, *self.env(), *OWN)}
+
     def bring_up(self) -> None:
         """Start what is missing, servers in parallel, and return once all of it is ready; writes stack.env. Blocks for
         as long as that takes, up to 60 s a process. Raises IotStreamError (PermanentError, TransientError) that says
@@ -119,6 +125,7 @@ class Stack:
             self.layout.want_ways(adopted)
             self.layout.want_sinks(sink for sink in SINKS if sink_program(sink) in adopted)
             self.layout.want_sink_servers(adopted)
+        require(*self.commands(adopted))
         self._start_all(SERVERS)
         self._prepare()
         self._start_all(PROGRAMS)
@@ -127,6 +134,16 @@ class Stack:
         self.supervisor.save()
         self._write_env()
         self.start_wanted()
+
+    def commands(self, running: Collection[str] = ()) -> list[str]:
+        """The programs of this machine that the servers which are wanted, and not `running`, start with."""
+        sinks = self.layout.sinks()
+        servers = {*SERVERS, *(self.sinks.servers(sinks, load()) if sinks else ())} - {*running}
+        made = (
+            ("kafka", self.kafka), ("mosquitto", self.mosquitto),
+            ("redis", self.sinks.redis), ("influxdb", self.sinks.influxdb),
+        )  # fmt: skip
+        return [command for name, server in made if name in servers for command in server.commands]
 
     def start_wanted(self) -> None:
         """Start what `up` was asked for since: gateways, sinks, the simulated devices; returns without waiting until

@@ -58,13 +58,13 @@ class HealthServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def bind(self) -> None:
-        """Take the port, ahead of `start`; clients wait until then. Raises PermanentError when the port is taken."""
+        """Take the port, ahead of `start`; clients wait until then. Raises MachineError when the port is taken."""
         if not self._sockets:
             self._sockets = listen(self._host, self.port, "/metrics", "IOT_METRICS")
             self.port = self._sockets[0].getsockname()[1]
 
     async def start(self) -> None:
-        """Serve, and return at once. Raises PermanentError when the port is taken."""
+        """Serve, and return at once. Raises MachineError when the port is taken."""
         self.bind()
         for one in self._sockets:
             self._servers.append(await asyncio.start_server(self._serve, sock=one, limit=HEAD_BYTES))

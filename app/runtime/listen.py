@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 
-from app.errors import PermanentError
+from app.errors import MachineError
 
 WAITING = 128  # connections that nobody has accepted yet
 
@@ -13,7 +13,7 @@ def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
     """TCP sockets that listen, one for each address of the host, all at one port; port 0 takes a free port.
 
     `what` is served there, and `prefix` begins the names of its settings, such as IOT_METRICS: both are for people to
-    read. The caller closes the sockets. Raises PermanentError when somebody listens there already, when the host is not
+    read. The caller closes the sockets. Raises MachineError when somebody listens there already, when the host is not
     known or none of its addresses is one of this machine, and when the port is not allowed.
     """
     made: list[socket.socket] = []
@@ -29,7 +29,7 @@ def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
             one.close()
         why = "something listens there already" if error.errno == errno.EADDRINUSE else error.strerror
         cure = f"set {prefix}_PORT to a free one, or {prefix}_HOST to an address of this machine"
-        raise PermanentError(f"cannot serve {what} at port {port} of {host}: {why}; {cure}") from None
+        raise MachineError(f"cannot serve {what} at port {port} of {host}: {why}; {cure}") from None
     return made
 
 

@@ -25,7 +25,6 @@ OTHERS: Mapping[str, Other] = {
         "`.local` of the checkout, else `~/.cache/iot-stream`",
         "for Kafka's jars, and what makes Kafka start fast",
     ),
-    "IOT_METRICS_URL": Other("", "in the local stack's `stack.env`: where its worker's metrics are; for your own use"),
     "IOT_VERSION": Other("", "in `.env` for compose: the tag of the image"),
     "IOT_FAULTS": Other("", "`full`: the fault tests kill more often"),
 }

@@ -26,12 +26,13 @@ def is_service_link(name: str, value: str | None, environment: Mapping[str, str]
     or because `environment` has the host of the same service.
     """
     upper = name.upper()
-    if _LINK.search(upper) or _is_link_of_a_port(upper, value):
+    if _LINK.search(upper) or is_link_of_a_port(upper, value):
         return True
     return upper.endswith("_PORT") and f"{upper.removesuffix('_PORT')}_SERVICE_HOST" in environment
 
 
-def _is_link_of_a_port(name: str, value: str | None) -> bool:
+def is_link_of_a_port(name: str, value: str | None) -> bool:
+    """Whether Kubernetes has set the variable `name` to the address of a service that has the name of a setting."""
     return name.upper().endswith("_PORT") and bool(_LINK_VALUE.fullmatch(value or ""))
 
 
@@ -40,7 +41,7 @@ class Environment(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         found = super()._load_env_vars()
-        return {name: value for name, value in found.items() if not _is_link_of_a_port(name, value)}
+        return {name: value for name, value in found.items() if not is_link_of_a_port(name, value)}
 
 
 class Toml(TomlConfigSettingsSource):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.errors import PermanentError, SettingsError
 from app.settings import Settings
+from app.settings.process import metrics_port
 from app.settings.sources import toml_content, toml_file
 from app.sinks.port import Sink
 
@@ -18,21 +19,20 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of a consumer group and o
 
 
 class SinkKind(NamedTuple):
-    """A kind of sink: its class, the prefix of its settings, the port of its metrics."""
+    """A kind of sink: its class, and the prefix of its settings."""
 
     module: str  # of app.sinks
     class_name: str  # the class in that module
     prefix: str  # of its settings, without IOT_
-    metrics_port: int
     extra: str  # of the package, with the dependencies of the module
 
 
 KINDS: Mapping[str, SinkKind] = {
-    "parquet": SinkKind("parquet.sink", "ParquetSink", "parquet", 9007, "sinks"),
-    "influx": SinkKind("influx.sink", "InfluxSink", "influx", 9008, "sinks"),
-    "redis": SinkKind("redis.sink", "RedisSink", "redis", 9009, "sinks"),
-    "http_feed": SinkKind("feed.sink", "FeedSink", "feed", 9010, "sinks"),
-    "grpc": SinkKind("grpc_push.sink", "GrpcPushSink", "grpc_push", 9011, "gateways"),
+    "parquet": SinkKind("parquet.sink", "ParquetSink", "parquet", "sinks"),
+    "influx": SinkKind("influx.sink", "InfluxSink", "influx", "sinks"),
+    "redis": SinkKind("redis.sink", "RedisSink", "redis", "sinks"),
+    "http_feed": SinkKind("feed.sink", "FeedSink", "feed", "sinks"),
+    "grpc": SinkKind("grpc_push.sink", "GrpcPushSink", "grpc_push", "gateways"),
 }
 
 
@@ -46,9 +46,7 @@ class SinkInstance(Struct, frozen=True):
     @property
     def metrics_port(self) -> int:
         """The configured port of /metrics, else the port of the kind."""
-        if "metrics_port" in self.settings.model_fields_set:
-            return self.settings.metrics_port
-        return KINDS[self.kind].metrics_port
+        return metrics_port(self.settings, f"sink-{self.kind}")
 
 
 def sink_tables() -> Mapping[str, Any]:

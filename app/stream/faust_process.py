@@ -7,14 +7,20 @@ from typing import Any, NoReturn
 import faust
 from faust.cli.worker import worker as worker_command
 
-from app.errors import DeadLetterLimitError, PermanentError, TransientError
-from app.runtime.stop_deadline import StopDeadline
-
-LIMIT_EXIT_CODE = 3  # too many dead letters; 1 is any other crash, 2 wrong settings
+from app.errors import DeadLetterLimitError, IotStreamError
+from app.runtime.ending.exit_codes import last_words
+from app.runtime.ending.stop_deadline import StopDeadline
 
 
 def _nothing() -> None:
     """Do nothing: for an app without a `before_start`."""
+
+
+def _leave(error: BaseException) -> None:
+    """End the process as every command does for an error that an operator understands."""
+    if said := last_words(error):
+        print(said.line, file=sys.stderr)  # noqa: T201 - the last words, after logging
+        raise SystemExit(said.code) from None
 
 
 class FaustProcess(faust.Worker):
@@ -27,18 +33,16 @@ class FaustProcess(faust.Worker):
         self._deadline = StopDeadline(app.stop_seconds)
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run until stopped; leaves by SystemExit: 0 stopped, 1 crashed, LIMIT_EXIT_CODE."""
+        """Run until stopped; leaves by SystemExit: 0 stopped, else as `last_words` says of what ended it."""
         try:
             getattr(self.app, "before_start", _nothing)()
-        except (PermanentError, TransientError) as error:
-            print(f"iot-stream: {error}", file=sys.stderr)  # noqa: T201 - as every command says it
-            raise SystemExit(1) from None
+        except (IotStreamError, OSError) as error:
+            _leave(error)
         try:
             super().execute_from_commandline()
         except SystemExit:
-            if isinstance(self.crash_reason, DeadLetterLimitError):
-                print(f"iot-stream: {self.crash_reason}", file=sys.stderr)  # noqa: T201 - the last words, after logging
-                raise SystemExit(LIMIT_EXIT_CODE) from None
+            if isinstance(self.crash_reason, DeadLetterLimitError | OSError):
+                _leave(self.crash_reason)
             raise
         raise AssertionError("unreachable: faust leaves by SystemExit")
 

@@ -47,7 +47,7 @@ class WorkerApp(RoundsApp):
 
     def before_start(self) -> None:
         """Prepare the state directory and take the metrics port: what can be wrong on this machine is reported before
-        anything runs. Raises PermanentError.
+        anything runs. Raises MachineError.
         """
         state_directory.prepare(self.resources.settings.state_dir)
         self.resources.health.bind()

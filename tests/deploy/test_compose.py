@@ -15,6 +15,7 @@ from app.cli.main import COMMANDS
 from app.cli.programs.bridge import NO_SHARE
 from app.local.layout import SINKS, WAYS
 from app.settings import Settings
+from app.settings.process import METRICS_PORTS
 from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
@@ -144,7 +145,10 @@ LONG_RUNNING = ("worker", "bridge", "notifier", *WAYS, *SINK_SERVICES.values())
 
 def test_our_health_check_asks_ready_of_the_port_it_listens_on() -> None:
     (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in LONG_RUNNING}
-    assert f"http://127.0.0.1:{SETTINGS.metrics_port}/ready" in check
+    assert "'http://127.0.0.1:' + os.environ['IOT_METRICS_PORT'] + '/ready'" in check
+    for name in LONG_RUNNING:
+        given = OURS[name]["environment"].get("IOT_METRICS_PORT", str(SETTINGS.metrics_port))  # the image's
+        assert given == str(METRICS_PORTS["-".join(OURS[name]["command"])])
     assert '"/ready"' in (ROOT / "app" / "ops" / "health.py").read_text()
 
 

@@ -14,6 +14,7 @@ import yaml
 from app.cli.main import COMMANDS
 from app.local.layout import SINKS, WAYS
 from app.settings import Settings
+from app.settings.process import METRICS_PORTS
 from tests.deploy import compose, dashboards, programs
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
@@ -43,6 +44,15 @@ def find(kind: str, name: str) -> Document:
 def pod(workload: Document) -> Document:
     found: Document = workload["spec"]["template"]["spec"]
     return found
+
+
+def metrics_port(workload: Document) -> int:
+    """Where the program of a pod serves its metrics: at its own port, which the pod names, as the image has another."""
+    main = container(workload)
+    own = METRICS_PORTS["-".join(main["args"])]
+    given = {entry["name"]: entry.get("value") for entry in main["env"]}
+    assert int(given.get("IOT_METRICS_PORT", SETTINGS.metrics_port)) == own
+    return own
 
 
 def container(workload: Document) -> Document:
@@ -125,7 +135,7 @@ def test_config_maps_hold_settings(directory: str) -> None:
 @each_program
 def test_probes_and_the_time_to_stop(workload: Document) -> None:
     main = container(workload)
-    assert main["ports"] == [{"name": "metrics", "containerPort": SETTINGS.metrics_port}]
+    assert main["ports"] == [{"name": "metrics", "containerPort": metrics_port(workload)}]
     paths = {kind: main[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {kind: get["path"] for kind, get in paths.items()} == {
         "startupProbe": "/live", "livenessProbe": "/live", "readinessProbe": "/ready",
@@ -146,7 +156,7 @@ def test_spread_budget_and_service(workload: Document) -> None:
     service = find("Service", name)["spec"]
     assert service["selector"] == labels
     assert workload["spec"]["serviceName"] == name
-    assert service["ports"][0]["port"] == SETTINGS.metrics_port
+    assert service["ports"][0]["port"] == metrics_port(workload)
 
 
 def test_the_state_has_a_volume_where_the_image_puts_it() -> None:
@@ -234,7 +244,7 @@ def test_the_cluster_on_this_machine_is_watched() -> None:
         service = find("Service", found["names"][0])
         assert service["spec"]["clusterIP"] == "None", "so that its name is that of each pod"
         assert service["metadata"]["labels"]["app.kubernetes.io/component"] == job
-        assert found["port"] == SETTINGS.metrics_port
+        assert found["port"] == METRICS_PORTS[job.replace("http-feed", "http_feed")]
     script = (K8S / "scripts" / "setup_local.sh").read_text()
     files: set[str] = set()
     for path in re.findall(r"--from-file=(deploy/(?:prometheus|grafana)[\w/.-]*)", script):
@@ -263,7 +273,8 @@ def test_the_network_policy_lets_through_what_is_needed() -> None:
     spec = find("NetworkPolicy", "iot-stream")["spec"]
     out = {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
     assert {53, 9092, 9093, 5432, 6432, SETTINGS.mqtt_port, 8883, 4317, 4318} == out
-    assert [entry["port"] for rule in spec["ingress"] for entry in rule["ports"]] == [SETTINGS.metrics_port]
+    ((let_in,),) = [rule["ports"] for rule in spec["ingress"]]
+    assert (let_in["port"], let_in["endPort"]) == (min(METRICS_PORTS.values()), max(METRICS_PORTS.values()))
     for kustomization in (d for d in KUSTOMIZATIONS if d["_file"].parent.name in ("base", "production")):
         given = {**literals(base()), **literals(kustomization)}
         ports = re.findall(

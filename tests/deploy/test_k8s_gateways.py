@@ -14,7 +14,19 @@ from app.settings import Settings
 from app.settings.exposed import refuse_exposed
 from tests.deploy import programs
 from tests.deploy.settings_named import unknown
-from tests.deploy.test_k8s import K8S, NOT_WANTED, SETTINGS, Document, base, built, container, find, literals, pod
+from tests.deploy.test_k8s import (
+    K8S,
+    NOT_WANTED,
+    SETTINGS,
+    Document,
+    base,
+    built,
+    container,
+    find,
+    literals,
+    metrics_port,
+    pod,
+)
 
 COMPONENTS = ["../../components/monitoring\n", *(f"../../components/{way}\n" for way in WAYS)]
 each_way = pytest.mark.parametrize("way", WAYS)
@@ -57,7 +69,7 @@ def test_probes_stop_and_ports(way: str) -> None:
     protocol = "UDP" if way == "quic" else "TCP"
     assert main["args"] == [way]
     assert main["ports"] == [
-        {"name": "metrics", "containerPort": SETTINGS.metrics_port},
+        {"name": "metrics", "containerPort": metrics_port(deployment(way))},
         {"name": way, "containerPort": port(way), "protocol": protocol},
     ]
     paths = {kind: main[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -78,7 +90,8 @@ def test_services_and_who_may_reach_them(way: str) -> None:
     service, metrics = find("Service", f"iot-{way}"), find("Service", f"iot-{way}-metrics")
     assert service["spec"]["selector"] == metrics["spec"]["selector"] == labels
     assert service["spec"]["ports"] == [{"name": way, "port": port(way), "protocol": protocol, "targetPort": way}]
-    assert metrics["spec"]["ports"] == [{"name": "metrics", "port": SETTINGS.metrics_port, "targetPort": "metrics"}]
+    served = metrics_port(deployment(way))
+    assert metrics["spec"]["ports"] == [{"name": "metrics", "port": served, "targetPort": "metrics"}]
     assert metrics["metadata"]["labels"]["app.kubernetes.io/component"] == way, "the name of Prometheus' job"
     scraped = find("ServiceMonitor", "iot-stream")["spec"]["selector"]["matchLabels"]
     assert scraped.items() <= metrics["metadata"]["labels"].items()

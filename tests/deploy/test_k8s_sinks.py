@@ -10,7 +10,7 @@ import yaml
 from app.local.layout import SINKS
 from tests.deploy import programs
 from tests.deploy.settings_named import unknown
-from tests.deploy.test_k8s import K8S, NOT_WANTED, SETTINGS, Document, built, container, find, pod
+from tests.deploy.test_k8s import K8S, NOT_WANTED, Document, built, container, find, metrics_port, pod
 
 NAMES = {sink: f"sink-{sink.replace('_', '-')}" for sink in SINKS}
 SERVES = {"influx": 8086, "redis": 6379, "http_feed": 443, "grpc": 443}  # addresses of the servers in the components
@@ -52,7 +52,10 @@ def test_a_sink_may_reach_its_destination_and_no_pod_reaches_the_sink(sink: str)
     for address in addresses:
         port = int(address.partition("://")[2].partition("/")[0].rpartition(":")[2]) if address.count(":") > 1 else None
         assert (port or SERVES[sink]) in ports, address
-    assert container(workload(sink))["ports"] == [{"name": "metrics", "containerPort": SETTINGS.metrics_port}]
+    served = metrics_port(workload(sink))
+    assert container(workload(sink))["ports"] == [{"name": "metrics", "containerPort": served}]
+    (entry,) = find("Service", f"iot-{NAMES[sink]}")["spec"]["ports"]
+    assert entry["port"] == served
 
 
 def test_files_are_on_a_volume_that_outlives_the_pod() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from app.cli.main import COMMANDS
 from app.local.layout import DEFAULT_PORTS, SINKS, WAYS, sink_program
+from app.runtime.ending.exit_codes import ExitCode
 from app.settings import Settings
-from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
 
@@ -78,7 +78,7 @@ def test_a_sink_is_told_where_it_writes_to(sink: str) -> None:
 
 def test_a_worker_that_gave_up_is_not_started_again() -> None:
     (codes,) = values(DIRECTORY / "iot-stream-worker@.service", "RestartPreventExitStatus")
-    assert str(LIMIT_EXIT_CODE) in codes.split()
+    assert str(ExitCode.DEAD_LETTERS.value) in codes.split()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

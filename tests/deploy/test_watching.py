@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from app.settings.process import METRICS_PORTS
 from tests.deploy import compose, dashboards, programs, vector
 from tests.test_docs import anchors
 from tools.documents import DOCS, ROOT
@@ -16,8 +17,7 @@ PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text
 RULES = dashboards.rules()
 ALERTS = dashboards.alerts()
 LISTENS = {
-    **dict.fromkeys(("worker", "notifier", "bridge", "http", "tcp", "grpc", "quic"), 9000),
-    **dict.fromkeys(("sink-parquet", "sink-influx", "sink-redis", "sink-http-feed", "sink-grpc"), 9000),
+    **{name.replace("_", "-"): port for name, port in METRICS_PORTS.items()},
     "redpanda": 9644, "otel-collector": 8888, "localhost": 9090,
     "prometheus": 9090, "alertmanager": 9093, "timescaledb": 5432, "loki": 3100, "tempo": 3200,
     "vector": int(vector.config()["sinks"]["metrics"]["address"][-4:]),

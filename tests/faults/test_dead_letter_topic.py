@@ -19,7 +19,7 @@ from app.kafka.access import Access
 from app.kafka.topics import create, wanted
 from app.local.servers.kafka import Kafka
 from app.local.servers.kafka_jars import kafka_jars
-from app.stream.faust_process import LIMIT_EXIT_CODE
+from app.runtime.ending.exit_codes import ExitCode
 from tests.servers import MqttServer
 from tests.workers import Running, Site, until
 from tools.audit import Sent, audit, expected_alerts, header, read
@@ -80,7 +80,7 @@ async def test_a_wrong_schema_stops_the_worker_before_it_dumps_the_topic(site: S
         await worker.ready()
         await site.settled_input()
         await send(site, foreign)
-        assert await asyncio.to_thread(ended, worker) == LIMIT_EXIT_CODE
+        assert await asyncio.to_thread(ended, worker) == ExitCode.DEAD_LETTERS
         said = worker.tail()
         assert f"too many dead letters: more than {LIMIT} records in a row" in said
         assert "missing_field" in said
@@ -88,7 +88,7 @@ async def test_a_wrong_schema_stops_the_worker_before_it_dumps_the_topic(site: S
         assert len(await letters(site)) <= LIMIT
         for _ in range(2):  # as a supervisor would
             worker.start()
-            assert await asyncio.to_thread(ended, worker) == LIMIT_EXIT_CODE
+            assert await asyncio.to_thread(ended, worker) == ExitCode.DEAD_LETTERS
         found = await letters(site)
         assert set(found.values()) <= {1}
         assert len(found) <= 3 * LIMIT

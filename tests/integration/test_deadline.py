@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from app.runtime.stop_deadline import EXIT_CODE
+from app.runtime.ending.exit_codes import ExitCode
 
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
 import threading, time
-from app.runtime.stop_deadline import StopDeadline
+from app.runtime.ending.stop_deadline import StopDeadline
 deadline = StopDeadline({seconds})
 deadline.begin()
 deadline.begin()  # a second signal changes nothing
@@ -29,13 +29,13 @@ def run(seconds: float, then: str) -> tuple[int, str, float]:
 
 def test_a_process_that_hangs_in_its_main_thread_is_ended() -> None:
     code, output, took = run(0.3, "time.sleep(50)")
-    assert (code, "stop_given_up" in output) == (EXIT_CODE, True), output
+    assert (code, "stop_given_up" in output) == (ExitCode.STOP_GIVEN_UP, True), output
     assert took < 40
 
 
 def test_a_thread_that_does_not_end_is_named() -> None:
     code, output, _ = run(0.3, "threading.Thread(target=time.sleep, args=(50,), name='stuck-one').start()")
-    assert code == EXIT_CODE
+    assert code == ExitCode.STOP_GIVEN_UP
     assert "stuck-one" in output
 
 

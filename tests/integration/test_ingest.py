@@ -321,6 +321,6 @@ async def test_an_address_that_is_taken_is_one_line(site: dict[str, object]) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = await iot_stream({**site, "http_port": port, "metrics_port": free_port()}, "ingest", "--http")
-    assert done.code == 1
+    assert done.code == 2
     assert str(port) in done.error
     assert "Traceback" not in done.error

@@ -174,5 +174,5 @@ def test_at_a_port_that_is_taken_it_says_what_to_do(place: Place) -> None:
     with place.gateway() as gateway:
         asyncio.run(gateway.ready())
         ended = run(**{**values, "metrics_port": free_port()})
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "something listens there already; set IOT_QUIC_PORT" in ended.stderr

@@ -88,7 +88,7 @@ def test_gateways_of_the_local_stack(stack: Stack, unique: str) -> None:
     assert post(stack, f"Bearer {stack.env['INGEST_TOKEN'][:-1]}x", 3, unique) == 401
     assert wait(lambda: stack.rows(unique) == 2)
     for way, said in fleets(stack).items():
-        answered, refused = (int(word.split()[0]) for word in said.split(" refused")[0].split(", "))
+        answered, refused = (int(word.split()[0].replace(",", "")) for word in said.split(" refused")[0].split(", "))
         assert answered > 20 * refused
         assert answered > 200, f"{way}: {answered} answered, {refused} refused"
 

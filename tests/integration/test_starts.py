@@ -65,7 +65,7 @@ async def test_a_port_that_is_taken_is_reported_in_a_line(words: tuple[str, ...]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = await ended({"IOT_METRICS_PORT": port, "IOT_STATE_DIR": tmp_path / "state"}, *words)
-    assert done.code == 1, done
+    assert done.code == 2, done
     lines = [line for line in done.error.splitlines() if line.startswith("iot-stream: ")]
     assert len(lines) == 1, done.error
     assert f"port {port} of 127.0.0.1: something listens there already; set IOT_METRICS_PORT" in lines[0]
@@ -75,7 +75,7 @@ async def test_a_port_that_is_taken_is_reported_in_a_line(words: tuple[str, ...]
 async def test_a_state_directory_that_cannot_be_is_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     done = await ended({"IOT_STATE_DIR": tmp_path / "file"}, *WORKER)
-    assert done.code == 1, done
+    assert done.code == 2, done
     assert "iot-stream: IOT_STATE_DIR" in done.error
     assert "Traceback" not in done.out + done.error
 

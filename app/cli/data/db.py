@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from app.cli.render.table import print_table
 from app.postgres.connect import Connection, database_context, owner_session
 from app.postgres.schema import migrate as migrations
 from app.postgres.schema.init_sql import INIT_SQL, apply
@@ -62,11 +63,14 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="For a machine.")]
         ]  # fmt: skip
         print(json.dumps(rows))
     else:
-        for one in states:
-            when = f"{one.applied:%Y-%m-%d %H:%M:%S %Z}" if one.applied else "not yet"
-            print(f"{one.version:04} {one.name:<24} {when}" + (f"  {one.problem}" if one.problem else ""))
+        print_table(("step", "name", "taken", "state"), [_cells(one) for one in states])
     if any(one.problem or one.applied is None for one in states):
         raise typer.Exit(1)
+
+
+def _cells(one: migrations.MigrationState) -> tuple[str, str, str, str]:
+    when = f"{one.applied:%Y-%m-%d %H:%M:%S %Z}" if one.applied else "not yet"
+    return f"{one.version:04}", one.name, when, one.problem or ("ok" if one.applied else "")
 
 
 def _migrate() -> bool:

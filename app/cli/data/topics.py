@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
+from app.cli.render.table import print_table
 from app.kafka.access import access
 from app.kafka.topics import TopicSpec, existing, wanted
 from app.kafka.topics import create as make
@@ -49,11 +51,14 @@ def show(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(rows))
     else:
-        for row in rows:
-            state = "ok" if row["partitions"] == row["wanted"] else "missing" if not row["partitions"] else "DIFFERS"
-            print(f"{row['topic']:<32} {row['partitions']:>4} of {row['wanted']} partitions  {state}")
+        print_table(("topic", "partitions", "state"), [_cells(row) for row in rows])
     if any(row["partitions"] != row["wanted"] for row in rows):
         raise typer.Exit(1)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    state = "ok" if row["partitions"] == row["wanted"] else "missing" if not row["partitions"] else "DIFFERS"
+    return str(row["topic"]), f"{row['partitions']} of {row['wanted']}", state
 
 
 def _needed(settings: Settings) -> list[TopicSpec]:

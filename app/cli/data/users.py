@@ -12,6 +12,7 @@ import typer
 from app.cli.data.local_target import local_stack
 from app.cli.data.tokens import token
 from app.cli.options import Directory
+from app.cli.render.table import print_table
 from app.core.routing.mqtt_acl import AclRule, name_fault, rule
 from app.errors import PermanentError
 from app.local.servers.mosquitto import Mosquitto
@@ -105,10 +106,16 @@ def show(as_json: AsJson = False, local: Local = False, directory: Directory = N
     if as_json:
         print(json.dumps(rows))
         return
-    for row in rows:
-        of = f"{row['user']}, device {row['device']} alone" if row["device"] else "a user"
-        bound = row["client_id"] or "any"
-        print(f"{row['username']:<32} {of:<40} client id {bound:<24} {'; '.join(row['rules'])}".rstrip())
+    cells = [
+        (
+            row["username"],
+            f"{row['user']}, device {row['device']} alone" if row["device"] else "a user",
+            row["client_id"] or "any",
+            "; ".join(row["rules"]),
+        )
+        for row in rows
+    ]
+    print_table(("account", "of", "client id", "rules"), cells)
 
 
 @users.command()
@@ -136,7 +143,7 @@ def passwd(
 ) -> None:
     """Change a password. A client that is connected stays so until it connects again.
 
-    Example: pwgen -s 24 1 | tee new-password | iot-stream users passwd truck-fleet --password-file -
+    Example: openssl rand -hex 12 | tee new-password | iot-stream users passwd truck-fleet --password-file -
     """
     settings, broker = _target(local, directory)
     password = _password(password_file)

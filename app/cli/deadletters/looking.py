@@ -24,7 +24,7 @@ from app.settings import Settings, load
 
 Places = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PLACE]...", help="As `tap dlq` shows them: 3:17, or iot-stream-dlq-3@17."),
+    typer.Argument(metavar="PLACE", help="As `tap dlq` shows them: 3:17, or iot-stream-dlq-3@17."),
 ]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="So many letters at most.")]
 

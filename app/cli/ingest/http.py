@@ -15,9 +15,13 @@ def http() -> None:
     The gateway listens on IOT_HTTP_HOST and IOT_HTTP_PORT (127.0.0.1:8088); beyond this machine with TLS alone
     (IOT_HTTP_CERTIFICATE_FILE). Accounts are made by iot-stream users.
 
-    Example, after `TOKEN=$(iot-stream users token add alice)`:
+    Example, with a token of the user alice:
 
-    curl http://127.0.0.1:8088/v1/users/alice/devices/d1/telemetry -H "Authorization: Bearer $TOKEN"
-    -H "Content-Type: application/json" -d '{"sequence_id": 1, "timestamp": "2026-11-21T02:00:00Z", "temperature": 21}'
+    \b
+    iot-stream http &
+    TOKEN=$(iot-stream users token add alice)
+    curl http://127.0.0.1:8088/v1/users/alice/devices/d1/telemetry -H "Authorization: Bearer $TOKEN" \\
+      -H "Content-Type: application/json" \\
+      -d '{"sequence_id": 1, "timestamp": "'$(date -u +%FT%TZ)'", "temperature": 21}'
     """
     run(load(), ["http"])

@@ -30,23 +30,19 @@ from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime import allocator
+from app.runtime.ending.stop_deadline import StopDeadline
 from app.runtime.interrupt import Interrupt
-from app.runtime.stop_deadline import StopDeadline
 from app.runtime.tracing import semconv
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings
 from app.settings.exposed import refuse_exposed
+from app.settings.process import metrics_port
 
 log = structlog.get_logger()
 
-# Way -> class of app.gateways.<way>.server, and the port of its metrics.
-WAYS: Mapping[str, tuple[str, int]] = {
-    "http": ("HttpGateway", 9003),
-    "tcp": ("TcpGateway", 9004),
-    "grpc": ("GrpcGateway", 9005),
-    "quic": ("QuicGateway", 9006),
-}
+# Way -> class of app.gateways.<way>.server.
+WAYS: Mapping[str, str] = {"http": "HttpGateway", "tcp": "TcpGateway", "grpc": "GrpcGateway", "quic": "QuicGateway"}
 INSTALL = "pip install 'iot-stream[gateways]'"
 LAST_SECONDS = 1.0  # of the time to stop, for what the intake has still to write
 CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
@@ -55,8 +51,8 @@ CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
 def run(settings: Settings, ways: Sequence[str]) -> None:
     """Take telemetry in by these ways (of WAYS, at least one) until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when a gateway may not start with its settings, PermanentError when an address is taken or a
-    package is missing.
+    Raises SettingsError when a gateway may not start with its settings, MachineError when an address is taken,
+    PermanentError when a package is missing.
     """
     refuse_exposed(settings, ways)
     logs.configure(settings)
@@ -91,7 +87,7 @@ def build_gateway(way: str, settings: Settings, intake: Intake, accounts: Logins
         from app.runtime.protobuf.implementation import require_upb
 
         require_upb()
-    made: Gateway = getattr(module, WAYS[way][0])(settings, intake, accounts_of(way, accounts, settings))
+    made: Gateway = getattr(module, WAYS[way])(settings, intake, accounts_of(way, accounts, settings))
     return made
 
 
@@ -152,11 +148,5 @@ def _health(
         return {"kafka": intake.answered, "database": accounts.reachable}
 
     about = About(program, settings.app, ready, lambda: intake.queue_depth, intake.flushes, connected)
-    return HealthServer(settings.metrics_host, metrics_port(settings, gateways), live, ready, about=about)
-
-
-def metrics_port(settings: Settings, gateways: Sequence[Gateway]) -> int:
-    """The port of /metrics that is set, else that of the first gateway."""
-    if "metrics_port" in settings.model_fields_set:
-        return settings.metrics_port
-    return WAYS[gateways[0].name][1]
+    port = metrics_port(settings, gateways[0].name)
+    return HealthServer(settings.metrics_host, port, live, ready, about=about)

@@ -13,10 +13,12 @@ def tcp() -> None:
     Then one JSON object a line, or Influx line protocol with IOT_TCP_FORMAT=influx. A line that is refused is answered
     {"line":3,"reason":"...","error":"..."}; other lines go on. After a lost connection repeat lines without an ack.
 
-    Example:
+    Example, with a token of the user alice:
 
-    (echo '{"user":"alice","password":"secret"}'
-    echo '{"device_id":"d1","sequence_id":1,"timestamp":1795226400}'
-    ) | nc -N 127.0.0.1 8089
+    \b
+    iot-stream tcp &
+    TOKEN=$(iot-stream users token add alice)
+    (echo '{"user":"alice","token":"'$TOKEN'"}'
+     echo '{"device_id":"d1","sequence_id":1,"timestamp":'$(date +%s)'}') | nc -N 127.0.0.1 8089
     """
     run(load(), ["tcp"])

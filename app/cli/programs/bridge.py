@@ -23,6 +23,7 @@ from app.ops.health import HealthServer
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings, load
+from app.settings.process import metrics_port
 
 log = structlog.get_logger()
 
@@ -32,12 +33,15 @@ NO_SHARE = "-"
 
 
 def bridge() -> None:
-    """Bring MQTT messages into Kafka. A message is acknowledged to the broker once Kafka has it."""
+    """Bring MQTT messages into Kafka. A message is acknowledged to the broker once Kafka has it.
+
+    Example: IOT_KAFKA_BROKER=kafka:9092 IOT_MQTT_HOST=mqtt iot-stream bridge
+    """
     run(load())
 
 
 def run(settings: Settings) -> None:
-    """Bridge until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError when
+    """Bridge until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, MachineError when
     the metrics port is taken.
     """
     logs.configure(settings)
@@ -106,7 +110,8 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
         return {"kafka": writer.answered}  # known sooner than /ready says
 
     about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes, connected)
-    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
+    port = metrics_port(settings, "bridge")
+    health = HealthServer(settings.metrics_host, port, live, ready, about=about)
     certificates.report(settings)
     await health.start()
     log.info("bridge_started", metrics_port=health.port, topic=settings.kafka_topic)

@@ -24,17 +24,21 @@ from app.runtime.interrupt import Interrupt
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings, load
+from app.settings.process import metrics_port
 
 log = structlog.get_logger()
 
 
 def notifier() -> None:
-    """Publish alert events over MQTT. No offset is committed before the broker has acknowledged the message."""
+    """Publish alert events over MQTT. No offset is committed before the broker has acknowledged the message.
+
+    Example: IOT_KAFKA_BROKER=kafka:9092 IOT_MQTT_HOST=mqtt iot-stream notifier
+    """
     run(load())
 
 
 def run(settings: Settings) -> None:
-    """Publish until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError
+    """Publish until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, MachineError
     when the metrics port is taken.
     """
     logs.configure(settings)
@@ -80,7 +84,8 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
         return made.ready()
 
     about = About("notifier", settings.app, ready, lambda: made.queue_depth, made.flushes)
-    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
+    port = metrics_port(settings, "notifier")
+    health = HealthServer(settings.metrics_host, port, live, ready, about=about)
     certificates.report(settings)
     await health.start()
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)

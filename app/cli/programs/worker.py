@@ -18,7 +18,7 @@ def worker(
 
     Each worker of a machine wants its own IOT_STATE_DIR and IOT_METRICS_PORT.
 
-    Example: IOT_STATE_DIR=/var/lib/iot/2 IOT_METRICS_PORT=9001 iot-stream worker
+    Example: IOT_STATE_DIR=/var/lib/iot/2 IOT_METRICS_PORT=9101 iot-stream worker
     """
     read()  # wrong settings are named here, before Faust starts; Faust reports the rest itself
     full = [*program_command("worker"), *(arguments or [])]

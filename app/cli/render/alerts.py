@@ -3,16 +3,12 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from app.backtest.duration import spoken
+from app.cli.render.table import print_table
 from app.postgres.queries.alert_lists import OpenAlert, SentAlert
 from app.runtime.colours import COLOURS
-
-_WHOLE = ("time (UTC)", "severity", "open for", "sent after")  # never folded
-_WIDTHS = {"what": len("maintenance")}
 
 
 def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
@@ -20,15 +16,15 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
     if not alerts:
         print("no alert is open")
         return
-    table = _table("user", "device", "rule", "severity", "state", "value", "open for", "message")
+    rows = []
     for one in alerts:
         until = f" until {_time(one.snoozed_until)}" if one.snoozed_until else ""
         open_for = spoken(max(0, round((now - one.first_seen).total_seconds())))
         value = "" if one.value is None else f"{one.value:g}"
-        cells = (one.user_id, _device(one), one.rule_id, one.severity)
         state = Text(one.state + until, style=COLOURS.get(one.state, ""))
-        table.add_row(*map(Text, cells), state, value, open_for, Text(one.message))
-    Console().print(table)
+        ids = (one.user_id, _device(one), one.rule_id, one.severity)
+        rows.append((*ids, state, value, open_for, one.message))
+    print_table(("user", "device", "rule", "severity", "state", "value", "open for", "message"), rows)
 
 
 def print_history(alerts: Sequence[SentAlert]) -> None:
@@ -39,20 +35,12 @@ def print_history(alerts: Sequence[SentAlert]) -> None:
     if not alerts:
         print("nothing was sent in this time")
         return
-    table = _table("time (UTC)", "user", "device", "rule", "what", "value", "sent after")
+    rows = []
     for one in alerts:
         what = Text(f"{one.status} {(one.cause or '').replace('_', ' ')}".rstrip(), style=COLOURS.get(one.status, ""))
         ids = (_time(one.event_time), one.user_id, _device(one), one.rule_id)
-        table.add_row(*map(Text, ids), what, Text(one.value or ""), _sent(one))
-    Console().print(table)
-
-
-def _table(*columns: str) -> Table:
-    """Nothing is cut off, however narrow the terminal is."""
-    table = Table(box=None, padding=(0, 2, 0, 0), collapse_padding=True)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE, min_width=_WIDTHS.get(column))
-    return table
+        rows.append((*ids, what, one.value or "", _sent(one)))
+    print_table(("time (UTC)", "user", "device", "rule", "what", "value", "sent after"), rows)
 
 
 def _device(one: OpenAlert | SentAlert) -> str:

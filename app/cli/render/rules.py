@@ -10,6 +10,7 @@ from app.backtest.alert_spans import Span
 from app.backtest.duration import spoken
 from app.backtest.plot import bars, blocks
 from app.backtest.summary import BINS, RuleFigures, Summary
+from app.cli.render.table import print_table
 from app.core.model.alert_event import AlertEvent, Status
 from app.core.rules.rule import RuleSet
 from app.runtime.colours import COLOURS
@@ -18,22 +19,19 @@ SHOWN = 20  # pairs of rule and device with the most alerts
 HEIGHT = 4  # lines of the plot of all rules together
 
 
-def timeline(events: Sequence[AlertEvent], spans: Sequence[Span]) -> Table:
-    """A table with a line for each event, by event time; `after` is how long the alert has been open by then. Each
-    event is of one of `spans`.
+def print_timeline(events: Sequence[AlertEvent], spans: Sequence[Span]) -> None:
+    """Print a table with a line for each event, by event time; `after` is how long the alert has been open by then.
+    Each event is of one of `spans`.
     """
     fired = {span.alert_id: span.fired_at for span in spans}
-    table = Table(box=None)
-    for name in ("time (UTC)", "device", "rule", "what", "severity", "value", "after"):
-        table.add_column(name, no_wrap=name in ("time (UTC)", "severity", "after"), overflow="fold")
+    rows = []
     for event in sorted(events, key=lambda one: one.event_time):
         what = Text(f"{event.status} {event.cause or ''}".rstrip(), style=COLOURS.get(event.status, ""))
         first = event.status is Status.FIRING and not event.repeat
         after = "" if first else spoken((event.event_time - fired[event.alert_id]).total_seconds())
         when = event.event_time.isoformat(" ")[5:-6]  # without the year and the offset
-        cells = (when, event.device_id, event.rule_id, what, event.severity, f"{event.value}", after)
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-    return table
+        rows.append((when, event.device_id, event.rule_id, what, event.severity, f"{event.value}", after))
+    print_table(("time (UTC)", "device", "rule", "what", "severity", "value", "after"), rows)
 
 
 def summary(found: Summary, rules: RuleSet) -> RenderableType:

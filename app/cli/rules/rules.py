@@ -13,6 +13,7 @@ from app.backtest import readings_file, rules_file
 from app.backtest.alert_spans import Span, Spans
 from app.backtest.dry_run import DryRun
 from app.backtest.readings_file import Refused
+from app.cli.render.table import print_table
 from app.cli.rules.backtest import backtest
 from app.core.model.alert_event import AlertEvent, to_json
 from app.core.rules.rule import RuleSet
@@ -54,11 +55,13 @@ def show(
     elif user:
         print(json.dumps(json.loads(found[0].rules), indent=2, ensure_ascii=False))
     else:
+        rows = []
         for one, rule_set in compiled:
             refused = "REFUSED, the earlier rules stay in effect: " if one.accepted else "REFUSED: "
             state = "ok" if isinstance(rule_set, RuleSet) else refused + "; ".join(_reasons(rule_set))
             count = len(rule_set.rules) if isinstance(rule_set, RuleSet) else "?"
-            print(f"{one.user_id:<24} {count:>4} rules  {one.updated_at:%Y-%m-%d %H:%M:%S}Z  {state}")
+            rows.append((one.user_id, str(count), f"{one.updated_at:%Y-%m-%d %H:%M:%S}Z", state))
+        print_table(("user", "rules", "changed", "state"), rows)
     if not all(isinstance(rule_set, RuleSet) for _, rule_set in compiled):
         raise typer.Exit(1)
 
@@ -137,14 +140,12 @@ def try_out(
 
 
 def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]) -> None:
-    from rich.console import Console
-
-    from app.cli.render.rules import print_on, timeline
+    from app.cli.render.rules import print_timeline
 
     for one in refused:
         print(f"{file}:{one.line}: would be a dead letter: {one.reason}: {one.detail}", file=sys.stderr)
     if events:
-        print_on(Console(), timeline(events, alerts))
+        print_timeline(events, alerts)
     still = sum(span.resolved_at is None for span in alerts)
     print(f"{done.readings} readings of {done.devices} devices, {done.late} of them late: {len(alerts)} alerts, "
           f"{still} still open")  # fmt: skip

@@ -17,7 +17,8 @@ from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime import allocator
-from app.runtime.stop_deadline import StopDeadline
+from app.runtime.ending.exit_codes import ExitCode
+from app.runtime.ending.stop_deadline import StopDeadline
 from app.settings import Settings
 from app.sinks.router import SinkInstance, build_sink
 from app.sinks.running.clients import sink_kafka
@@ -26,21 +27,21 @@ from app.sinks.running.runner import SinkRunner
 log = structlog.get_logger()
 
 CLOSE_SECONDS = 1.5  # for closing connections, after which the process is ended
-TOO_MANY = 3  # exit code: dead letters
 
 
 def run(settings: Settings, sinks: Sequence[SinkInstance]) -> None:
     """Run these sinks, at least one, until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when a sink cannot run with its settings, PermanentError when an address is in use, a package
-    is missing or Kafka refuses a topic. Exits with code 3 when a destination refuses too many records.
+    Raises SettingsError when a sink cannot run with its settings, MachineError when an address is in use,
+    PermanentError when a package is missing or Kafka refuses a topic. Exits with code 3 when a destination refuses too
+    many records.
     """
     logs.configure(settings)
     try:
         uvloop.run(_main(settings, sinks))
     except DeadLetterLimitError as error:
-        log.error("too_many_dead_letters", error=str(error), exit_code=TOO_MANY)
-        raise SystemExit(TOO_MANY) from None
+        log.error("too_many_dead_letters", error=str(error), exit_code=int(ExitCode.DEAD_LETTERS))
+        raise SystemExit(ExitCode.DEAD_LETTERS) from None
 
 
 async def _main(settings: Settings, sinks: Sequence[SinkInstance]) -> None:

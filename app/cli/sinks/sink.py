@@ -12,7 +12,7 @@ from app.sinks.router import KINDS, instances
 def sink(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help=f"{', '.join(KINDS)}, or a table [sinks.NAME]; default: IOT_SINKS."),
+        typer.Argument(metavar="NAME", help=f"{', '.join(KINDS)}, or a table [sinks.NAME]; default: IOT_SINKS."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Connect, print what would be written for a sample, write nothing.")

@@ -9,12 +9,12 @@ import typer
 
 from app.local.layout import Layout, default_root, parse_env, sink_program
 from app.local.session import supervisor_pid
-from app.runtime.addresses import HostPort, web
+from app.runtime.addresses import web
 from app.settings import Settings, load
+from app.settings.process import worker_url
 
 LOOPBACK = "127.0.0.1"
 PROGRAMS = ("worker", "bridge", "notifier")  # of the local stack, in the order of the screen
-_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - where a process listens, and where it is reached
 
 
 class Places(NamedTuple):
@@ -33,9 +33,8 @@ def places(metrics: Sequence[str], directory: Path | None) -> Places:
     if not urls:
         urls = _of_local_stack(Layout(directory or default_root()))
     settings = load()
-    if not urls and settings.metrics_port:
-        host = _EVERY_ADDRESS.get(settings.metrics_host, settings.metrics_host)
-        urls = [f"http://{HostPort(host, settings.metrics_port)}"]
+    if not urls and (own := worker_url(settings)):
+        urls = [own]
     named = settings.model_fields_set
     return Places(urls, settings if "kafka_broker" in named else None, settings if "database_url" in named else None)
 

@@ -62,15 +62,17 @@ def _as_dict(finding: Finding) -> dict[str, str]:
 def show(findings: Sequence[Finding]) -> None:
     """Print a table for a person, the worst last, where the eye is."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "area", "what", "what to do", show_lines=False)
-    for finding in sorted(findings, key=lambda one: one.level):
-        colour = COLOURS[finding.level]
-        level = Text(finding.level.name.lower(), colour)
-        table.add_row(level, finding.area, Text(finding.what), Text(finding.cure))  # Text: no markup in it
+    from app.cli.render.table import print_table
+
     console = Console()
-    console.print(table)
+    rows = []
+    for finding in sorted(findings, key=lambda one: one.level):
+        said = Text(finding.what)
+        if finding.cure:
+            said.append("\nto do: ", "bold").append(finding.cure)
+        rows.append((Text(finding.level.name.lower(), COLOURS[finding.level]), finding.area, said))
+    print_table(("level", "area", "what"), rows, console)
     counts = [f"{sum(one.level is level for one in findings)} {level.name.lower()}" for level in Level]
     console.print(f"[{COLOURS[worst(findings)]}]{', '.join(counts)}")

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +24,10 @@ from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.connect import operator_session
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
+from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings, load
+
+PERIOD = 10.0  # seconds between two lines with counts
 
 
 class Via(Enum):
@@ -48,7 +53,8 @@ def fleet(
 
     Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`; for --via http also `--ingest
     http`). Over MQTT each device has a connection of its own, and with an address in OTEL_EXPORTER_OTLP_ENDPOINT a
-    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer.
+    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer. Prints
+    how many were sent and acknowledged at the end, and on a terminal every 10 s.
 
     Examples: iot-stream fleet --devices 50 --rate 20
 
@@ -69,9 +75,18 @@ def fleet(
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
+    publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, layout.root / "fleet.json", tracing))
+
+
+def publish(settings: Settings, stop: threading.Event, made: Callable[[Tracing], Fleet]) -> None:
+    """Send over MQTT by the devices that `made` gives, until stopped, and say how that went. Raises TransientError when
+    no broker answers.
+    """
     tracing = start_tracing("fleet", settings)
+    sending = made(tracing)
     try:
-        Fleet(broker, devices, rate, layout.root / "fleet.json", tracing).run(stop)
+        with reported(lambda: f"{sending.sent:,} readings sent, {sending.acknowledged:,} acknowledged by the broker"):
+            sending.run(stop)
     finally:
         tracing.stop(STOP_SECONDS)
 
@@ -85,9 +100,32 @@ async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Pa
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sending = GatewayFleet(made(), devices, rate, memory)
-    await sending.run(stop)
-    last = f"; the last failure: {sending.problem}" if sending.problem else ""
-    say(f"{sending.answered} readings answered, {sending.refused} refused{last}")
+
+    def counts() -> str:
+        last = f"; the last failure: {sending.problem}" if sending.problem else ""
+        return f"{sending.answered:,} readings answered, {sending.refused:,} refused{last}"
+
+    with reported(counts):
+        await sending.run(stop)
+
+
+@contextmanager
+def reported(counts: Callable[[], str]) -> Iterator[None]:
+    """Say the counts at the end, and on a terminal every PERIOD seconds meanwhile."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(PERIOD):
+            say(counts())
+
+    reporting = threading.Thread(target=go_on, name="counts", daemon=True)
+    if sys.stderr.isatty():
+        reporting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        say(counts())
 
 
 async def seed_rules(settings: Settings) -> None:

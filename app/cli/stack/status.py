@@ -32,14 +32,16 @@ def status(
 
 def show(processes: Processes) -> None:
     """Print a table for a person."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
+
+    from app.cli.render.table import print_table
 
     if not processes:
         print("nothing was ever started here; see `iot-stream up --help`")
         return
-    table = Table("process", "pid", "uptime", "restarts", "health")
+    rows = []
     for name, one in processes.items():
-        health = "[green]ok" if one["healthy"] else "[red]not ready" if one["pid"] else "[red]not running"
-        table.add_row(name, str(one["pid"] or "-"), f"{one['uptime_seconds']} s", str(one["restarts"]), health)
-    Console().print(table)
+        health = "ok" if one["healthy"] else "not ready" if one["pid"] else "not running"
+        state = Text(health, "green" if one["healthy"] else "red")
+        rows.append((name, str(one["pid"] or "-"), f"{one['uptime_seconds']} s", str(one["restarts"]), state))
+    print_table(("process", "pid", "uptime", "restarts", "health"), rows)

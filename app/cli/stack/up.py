@@ -15,6 +15,8 @@ from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
 from app.local.session import StackSession, locked, log_of_detached, supervisor_pid
 from app.local.sinks.sinks import refuse_without_receiver
+from app.local.stack import Stack
+from app.local.started_with import differences, record
 from app.local.waits import wait_for
 from app.settings import load
 
@@ -87,10 +89,11 @@ def up(
 
 
 def prepare(layout: Layout, wanted: Wanted) -> None:
-    """Before a start: forget that a stack was ready, and remember what is `wanted`."""
+    """Before a start: forget that a stack was ready, and remember what is `wanted`, and the settings."""
     layout.root.mkdir(parents=True, exist_ok=True)
     for path in (layout.env, *layout.wishes):
         path.unlink(missing_ok=True)
+    record(layout.started_with, load())
     wanted.ask(layout)
 
 
@@ -98,12 +101,23 @@ def join(layout: Layout, pid: int, wanted: Wanted) -> None:
     """Have the supervisor `pid` of this directory start what is missing, and print `ready` when the stack is. Raises
     PermanentError when the stack is not ready within LONGEST_START, TransientError when a process is not well.
     """
+    for line in unlike(layout, wanted):
+        say(line)
     wanted.ask(layout)
     os.kill(pid, signal.SIGUSR1)
     if not wait_for(layout.env.exists, LONGEST_START):
         raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
     wait_until_well(layout)
     print(ready_line(layout), flush=True)
+
+
+def unlike(layout: Layout, wanted: Wanted) -> list[str]:
+    """A line for each way in which the stack that runs here is another than the one that is asked for."""
+    own = Stack(layout, layout.remembered_ports(), say).own_settings()
+    lines = differences(layout.started_with, load(), own)
+    if not wanted.fleet and layout.fleet_wanted.exists():
+        lines.append("the simulated devices run, and --no-fleet does not stop them")
+    return [f"the stack that runs is another: {line}; to change that: iot-stream down, then up" for line in lines]
 
 
 def start_in_background(layout: Layout, wanted: Wanted) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from grpc import aio
 
-from app.errors import PermanentError, SettingsError
+from app.errors import IotStreamError, MachineError, PermanentError, SettingsError
 from app.gateways.grpc.callers import Callers, CallSlots
 from app.gateways.grpc.health_answer import HealthAnswer
 from app.gateways.grpc.identity import CallerIdentity
@@ -52,7 +52,9 @@ class GrpcGateway:
         self.port = 0  # of TCP, once it listens
 
     async def start(self) -> None:
-        """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
+        """Listen. Raises MachineError, with the address and the cure, when it cannot, PermanentError for a
+        certificate.
+        """
         server = self._made()
         try:
             if self._socket:
@@ -60,7 +62,7 @@ class GrpcGateway:
             if self._settings.grpc_port:
                 self._listen_on_tcp(server)
             await server.start()
-        except PermanentError:
+        except IotStreamError:
             if self._socket:
                 self._socket.release()
             raise
@@ -141,7 +143,7 @@ def _bind(add: Callable[[], int], where: str, setting: str) -> int:
         return add()
     except RuntimeError:  # gRPC says no more than that it cannot
         cure = f"something listens there already, or it is no address of this machine; set {setting}"
-        raise PermanentError(f"cannot serve gRPC at {where}: {cure}") from None
+        raise MachineError(f"cannot serve gRPC at {where}: {cure}") from None
 
 
 def _taking_limits(settings: Settings) -> TakingLimits:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from app.errors import PermanentError, SettingsError
+from app.errors import MachineError, SettingsError
 
 MODE = 0o660  # accounts that may use the socket are in its group
 LONGEST = 107  # bytes of a path that a socket address holds
@@ -46,11 +46,11 @@ class SocketFile:
         return self._bound is not None and _identity(self.path) == self._bound
 
     def claim(self) -> None:
-        """Take the lock, and remove what a server that was killed left. Raises PermanentError that says who has it."""
+        """Take the lock, and remove what a server that was killed left. Raises MachineError that says who has it."""
         self._lock = self._locked()
         try:
             self._make_way()
-        except PermanentError:
+        except MachineError:
             self.release()
             raise
 
@@ -66,7 +66,7 @@ class SocketFile:
             os.umask(before)
 
     def bound(self) -> None:
-        """Note that the socket is there, and give it its group and mode. Raises PermanentError when the group cannot
+        """Note that the socket is there, and give it its group and mode. Raises MachineError when the group cannot
         have it.
         """
         self._bound = _identity(self.path)
@@ -74,7 +74,7 @@ class SocketFile:
             try:
                 shutil.chown(self.path, group=self._group)
             except (LookupError, OSError) as error:
-                raise PermanentError(
+                raise MachineError(
                     f"the group {self._group} cannot have {self.path} ({_brief(error)}): see IOT_GRPC_SOCKET_GROUP"
                 ) from None
         self.path.chmod(MODE)
@@ -97,7 +97,7 @@ class SocketFile:
             try:
                 lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                raise PermanentError(
+                raise MachineError(
                     f"{self._lock_path} cannot be made ({_brief(error)}): make its directory, or set IOT_GRPC_SOCKET"
                 ) from None
             try:
@@ -105,7 +105,7 @@ class SocketFile:
             except OSError:
                 owner = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
                 os.close(lock)
-                raise PermanentError(
+                raise MachineError(
                     f"another server has {self.path}{f' (process {owner})' if owner else ''}: {CURE}"
                 ) from None
             found = os.fstat(lock)
@@ -122,15 +122,15 @@ class SocketFile:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise PermanentError(f"{self.path} cannot be looked at ({_brief(error)}): set IOT_GRPC_SOCKET") from None
+            raise MachineError(f"{self.path} cannot be looked at ({_brief(error)}): set IOT_GRPC_SOCKET") from None
         if not stat.S_ISSOCK(found.st_mode):
-            raise PermanentError(f"{self.path} exists and is no socket: remove the file, or set IOT_GRPC_SOCKET")
+            raise MachineError(f"{self.path} exists and is no socket: remove the file, or set IOT_GRPC_SOCKET")
         if _somebody_listens(self.path):
-            raise PermanentError(f"another program listens on {self.path}, without our lock: {CURE}")
+            raise MachineError(f"another program listens on {self.path}, without our lock: {CURE}")
         try:
             self.path.unlink()
         except OSError as error:
-            raise PermanentError(f"{self.path} of a server that is gone cannot be removed ({_brief(error)})") from None
+            raise MachineError(f"{self.path} of a server that is gone cannot be removed ({_brief(error)})") from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -29,7 +29,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from app.core.ingress.limits import Ingress, IngressLimits
-from app.errors import PermanentError
+from app.errors import MachineError
 from app.gateways.quic.reset import ResetTokens
 from app.runtime.peers import grouped
 from app.runtime.quic.link import Link
@@ -171,14 +171,14 @@ class Endpoint(asyncio.DatagramProtocol):
 
 
 async def listen(endpoint: Endpoint, host: str, port: int) -> None:
-    """Open the port. Raises PermanentError, with the address and the cure, when it cannot be."""
+    """Open the port. Raises MachineError, with the address and the cure, when it cannot be."""
     try:
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: endpoint, local_addr=(host, port))
     except OSError as error:
         found = error.__cause__ if isinstance(error.__cause__, OSError) else error  # uvloop's own has no number
         why = "something listens there already" if found.errno == errno.EADDRINUSE else found.strerror or str(found)
         cure = "set IOT_QUIC_PORT to a free one, or IOT_QUIC_HOST to an address of this machine"
-        raise PermanentError(f"cannot serve QUIC at UDP port {port} of {host}: {why}; {cure}") from None
+        raise MachineError(f"cannot serve QUIC at UDP port {port} of {host}: {why}; {cure}") from None
 
 
 def refusal(header: QuicHeader, code: QuicErrorCode, words: str) -> bytes:

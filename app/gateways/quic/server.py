@@ -80,7 +80,7 @@ class QuicGateway:
         return self._site.share.open
 
     async def start(self) -> None:
-        """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
+        """Listen. Raises MachineError, with the address and the cure, when it cannot."""
         logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic warns of every packet that breaks a rule
         host, port = self._settings.quic_host, self._settings.quic_port
         pace, tokens = self._settings.quic_handshakes_per_second, self._parts.tokens

@@ -49,7 +49,7 @@ class TcpGateway:
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Listen. Raises PermanentError when the port is taken, or the certificate cannot be used."""
+        """Listen. Raises MachineError when the port is taken, PermanentError when the certificate cannot be used."""
         settings = self._settings
         self._tls = _tls(settings)
         sockets = listen(settings.tcp_host, settings.tcp_port, "TCP", "IOT_TCP")

@@ -43,8 +43,8 @@ class SimulatedDevice:
         self._broker, self._tracing = broker, tracing
         self._spans: dict[int, TraceSpan] = {}  # of messages without a PUBACK, by packet id
         self._early: set[int] | None = None  # PUBACKs, in paho's thread, while a packet id is not yet known here
-        if tracing.enabled:
-            self._client.on_publish = self._published
+        self.acknowledged = 0  # counted in paho's thread
+        self._client.on_publish = self._published
 
     def connect(self) -> None:
         """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer within
@@ -97,6 +97,7 @@ class SimulatedDevice:
 
     def _published(self, _: Any, __: Any, packet_id: int, *___: Any) -> None:
         """The broker has the message (paho's on_publish, in a thread of its own)."""
+        self.acknowledged += 1
         if (early := self._early) is not None:
             early.add(packet_id)  # first: whichever thread comes second, this one or the other, finds the packet id
         self._end_span(packet_id)
@@ -133,10 +134,15 @@ class Fleet:
         """`devices`: how many. `rate`: messages a second of each device. `memory`: the file where sequence ids are kept
         over restarts.
         """
-        self._memory, self._rate = memory, rate
+        self._memory, self._rate, self.sent = memory, rate, 0
         # After a kill the file is up to a second old: the next ids lie beyond any that can have been used since.
         base = self._remembered() + int(2 * rate) + 2
         self.devices = [SimulatedDevice(broker, number, base, tracing) for number in range(devices)]
+
+    @property
+    def acknowledged(self) -> int:
+        """How many readings the broker has acknowledged."""
+        return sum(device.acknowledged for device in self.devices)
 
     def _remembered(self) -> int:
         try:
@@ -154,12 +160,12 @@ class Fleet:
         for device in self.devices:
             device.connect()
         step = 1 / (self._rate * len(self.devices))
-        due, sent = time.monotonic(), 0
+        due = time.monotonic()
         self._remember()
         while not stop.wait(max(0.0, due - time.monotonic())):
-            self.devices[sent % len(self.devices)].publish(time.time())
-            due, sent = max(due + step, time.monotonic() - 1), sent + 1  # at most a second is caught up
-            if sent % max(1, int(1 / step)) == 0:
+            self.devices[self.sent % len(self.devices)].publish(time.time())
+            due, self.sent = max(due + step, time.monotonic() - 1), self.sent + 1  # at most a second is caught up
+            if self.sent % max(1, int(1 / step)) == 0:
                 self._remember()
         for device in self.devices:
             device.close(5.0)

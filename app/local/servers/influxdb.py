@@ -40,6 +40,7 @@ class InfluxDb:
     """One server with its data and its password in `data_dir`."""
 
     host, account, database = LOOPBACK, ACCOUNT, DATABASE
+    commands = ("influxd",)  # the programs of this machine that the start wants
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None) -> None:
         """`port` 0 takes a free one, and keeps it for the life of this object."""
@@ -66,7 +67,7 @@ class InfluxDb:
         """Start it. Raises PermanentError when there is no InfluxDB."""
         if self.process.alive():
             return
-        require("influxd")
+        require(*self.commands)
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.data_dir / "influxdb.conf"
         text = CONFIGURATION.format(host=LOOPBACK, port=self.port, inner=free_port(), directory=self.data_dir)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.errors import PermanentError, TransientError
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
-from app.local.servers.kafka_jars import kafka_jars
+from app.local.servers.kafka_jars import commands, kafka_jars
 from app.local.servers.kafka_prepared import Prepared, prepared
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
@@ -70,6 +70,11 @@ class Kafka:
     def pid(self) -> int:
         """Process id of the broker."""
         return self.process.pid
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The programs of this machine that the start wants."""
+        return commands()
 
     def start(self) -> None:
         """Start the broker, formatting the data directory first when it is new; fetches Kafka the first time. Raises

@@ -28,8 +28,7 @@ def kafka_jars() -> Path:
     """The directory with the jars; Maven fetches the jars of this pom.xml when they are missing, which may take
     minutes. Raises PermanentError when Maven fails, or when Java or Maven is missing.
     """
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
-    jars = cache_dir() / "kafka-libs" / digest
+    jars = _place()
     if jars.is_dir():
         return jars
     jars.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +37,15 @@ def kafka_jars() -> Path:
         if not jars.is_dir():
             _fetch(jars)
     return jars
+
+
+def commands() -> tuple[str, ...]:
+    """The commands of PACKAGES that Kafka is started with: Maven as long as its jars are missing."""
+    return ("java",) if _place().is_dir() else ("java", "mvn")
+
+
+def _place() -> Path:
+    return cache_dir() / "kafka-libs" / hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
 
 
 def _fetch(jars: Path) -> None:

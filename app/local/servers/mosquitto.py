@@ -65,6 +65,7 @@ class Mosquitto:
 
     host = LOOPBACK
     username = OPERATOR
+    commands = ("mosquitto", "mosquitto_passwd")  # the programs of this machine that the start wants
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None, accounts: Iterable[str] = ()) -> None:
         """`port` 0 takes a free port; `accounts` are the users that exist besides operator, bridge and notifier."""
@@ -96,7 +97,7 @@ class Mosquitto:
         """Start the broker. Raises PermanentError when Mosquitto is missing or refuses its configuration."""
         if self.process.alive():
             return
-        require("mosquitto", "mosquitto_passwd")
+        require(*self.commands)
         configuration = self._configure()
         self.process.command = [find("mosquitto") or "mosquitto", "-c", str(configuration)]
         self.process.start()

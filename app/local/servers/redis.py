@@ -26,6 +26,7 @@ class Redis:
     """One server with its data and its password in `data_dir`."""
 
     host = LOOPBACK
+    commands = ("redis-server",)  # the programs of this machine that the start wants
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None) -> None:
         """`port` 0 takes a free one, and keeps it for the life of this object."""
@@ -52,7 +53,7 @@ class Redis:
         """Start it. Raises PermanentError when there is no Redis."""
         if self.process.alive():
             return
-        require("redis-server")
+        require(*self.commands)
         data = self.data_dir / "data"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.data_dir / "redis.conf"

@@ -11,6 +11,11 @@ from app.settings import Settings
 
 # The settings with the receiver of sinks for which the local stack has no server.
 RECEIVERS = {"http_feed": "feed_url", "grpc": "grpc_push_target"}
+# What `LocalSinks.settings` may set, without IOT_.
+OWN = (
+    "PARQUET_DIR", "PARQUET_ROTATE_SECONDS", "REDIS_URL", "INFLUX_URL", "INFLUX_BUCKET", "INFLUX_USERNAME",
+    "INFLUX_PASSWORD",
+)  # fmt: skip
 ROTATE_SECONDS = 60  # of Parquet's files in a local stack, so that the first file is there soon
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from app.errors import PermanentError
 from app.postgres.connect import owner_session
 
-INIT_SQL = Path(__file__).parents[3] / "init.sql"
+_INSTALLED = Path(__file__).with_name("init.sql")  # setup.py puts it there
+INIT_SQL = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[3] / "init.sql"
 
 
 async def apply(

@@ -16,6 +16,7 @@ from app.sinks.parquet.stored import StoredFile
 from app.sinks.port import SinkMisconfigured
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _LOCK = "_compaction.lock"
 
 
@@ -30,7 +31,13 @@ class LocalStore:
         if self._root.exists() and not self._root.is_dir():
             raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root} is no directory")
         probe = f"{STAGING}/probe-{uuid.uuid4().hex[:8]}"
-        self.put(probe, b"probe")
+        try:
+            self.put(probe, b"probe")
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                cure = "give this account the right to write there, or name another directory"
+                raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root}: {error.strerror}; {cure}") from error
+            raise
         try:
             os.link(self._root / probe, self._root / f"{probe}-link")
         except OSError as error:

@@ -165,3 +165,19 @@ async def test_another_program_is_no_worker() -> None:
         assert "no worker's metrics page" in only(await workers.look(Settings(), [url])).what
     with serving(b"<html>") as url:
         assert only(await workers.look(Settings(), [url])).level is Level.BROKEN
+
+
+async def test_a_worker_of_another_fleet_is_not_taken_for_ours() -> None:
+    build = b'# TYPE iot_build_info gauge\niot_build_info{version="0.1.0",app="line-7",program="worker"} 1.0\n'
+    with serving(build + TEXT) as url:
+        found = only(await workers.look(Settings(), [url]))
+        assert (found.level, found.what) == (Level.BROKEN, f"{url} is of the fleet line-7, and IOT_APP is worker here")
+        assert "set IOT_APP to line-7" in found.cure
+        assert len(await workers.look(Settings(app="line-7"), [url])) > 1
+
+
+async def test_the_address_of_stack_env_is_asked_where_none_is_named() -> None:
+    with serving(TEXT) as url:
+        found = await workers.look(Settings(metrics_url=f"{url}/metrics", metrics_port=0), [])
+    assert all(url in finding.what for finding in found if finding.area == "worker")
+    assert len(found) > 1

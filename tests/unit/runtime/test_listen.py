@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from app.errors import PermanentError
+from app.errors import MachineError
 from app.runtime.listen import listen
 
 
@@ -13,7 +13,7 @@ def test_a_free_port_is_taken_and_the_same_one_is_refused_with_its_settings() ->
     with made:
         port = made.getsockname()[1]
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        with pytest.raises(PermanentError) as caught:
+        with pytest.raises(MachineError) as caught:
             listen("127.0.0.1", port, "HTTP", "IOT_HTTP")
     assert str(caught.value) == (
         f"cannot serve HTTP at port {port} of 127.0.0.1: something listens there already; "
@@ -22,5 +22,5 @@ def test_a_free_port_is_taken_and_the_same_one_is_refused_with_its_settings() ->
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(PermanentError, match="IOT_HTTP_HOST to an address of this machine"):
+    with pytest.raises(MachineError, match="IOT_HTTP_HOST to an address of this machine"):
         listen("192.0.2.1", 0, "HTTP", "IOT_HTTP")

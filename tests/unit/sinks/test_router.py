@@ -6,7 +6,8 @@ import pytest
 
 from app.errors import SettingsError
 from app.settings import Settings, load
-from app.sinks.router import KINDS, SinkInstance, instances
+from app.settings.process import METRICS_PORTS
+from app.sinks.router import SinkInstance, instances
 
 TABLES = """
 kafka_broker = "k:9092"
@@ -42,7 +43,7 @@ def test_tables_are_instances_with_settings_of_their_own(toml: Path) -> None:
     assert (settings.sink_cardinality_max, settings.kafka_broker, archive.metrics_port) == (7, "k:9092", 9100)
     assert influx.settings.influx_url is not None
     assert influx.settings.sink_users == ("*",)
-    assert influx.metrics_port == KINDS["influx"].metrics_port
+    assert influx.metrics_port == METRICS_PORTS["sink-influx"]
 
 
 def test_names_choose_and_kinds_need_no_table(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import PermanentError
+from app.errors import MachineError
 from app.tables.state_directory import prepare
 
 
@@ -43,7 +43,7 @@ def test_a_wider_one_of_ours_is_closed(tmp_path: Path) -> None:
 def test_one_that_holds_what_is_not_ours_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("x")
     tmp_path.chmod(0o755)
-    with pytest.raises(PermanentError, match=r"IOT_STATE_DIR: others can read .*letters\.txt"):
+    with pytest.raises(MachineError, match=r"IOT_STATE_DIR: others can read .*letters\.txt"):
         prepare(tmp_path)
     assert mode(tmp_path) == 0o755
     tmp_path.chmod(0o700)
@@ -53,7 +53,7 @@ def test_one_that_holds_what_is_not_ours_is_refused_and_stays(tmp_path: Path) ->
 def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "state"):
-        with pytest.raises(PermanentError, match="IOT_STATE_DIR"):
+        with pytest.raises(MachineError, match="IOT_STATE_DIR"):
             prepare(path)
 
 

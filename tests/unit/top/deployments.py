@@ -127,7 +127,9 @@ def _process(registry: CollectorRegistry, program: str, born: float, cpu: float)
     Gauge("process_start_time_seconds", "s", registry=registry).set(born)
     Gauge("process_resident_memory_bytes", "b", registry=registry).set(100 << 20)
     Counter("process_cpu_seconds", "s", registry=registry).inc(cpu)
-    Gauge("iot_build_info", "1", ["version", "app", "program"], registry=registry).labels("0.2.0", "w", program).set(1)
+    Gauge("iot_build_info", "1", ["version", "app", "program"], registry=registry).labels(
+        "0.2.0", "worker", program
+    ).set(1)
 
 
 def answered(url: str, at: float, page: bytes, ready: bool | None = True) -> PageAnswer:

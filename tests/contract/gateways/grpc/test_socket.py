@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import PermanentError, SettingsError
+from app.errors import MachineError, SettingsError
 from app.gateways.grpc.socket_file import LONGEST, SocketFile
 from tests.contract.gateways.grpc.world import TOKEN, connected, push, world
 
@@ -72,7 +72,7 @@ async def test_a_group_has_it_where_one_is_named(path: Path) -> None:
 
 
 async def test_a_group_that_there_is_not_is_named_and_nothing_is_left(path: Path) -> None:
-    with pytest.raises(PermanentError, match="nosuchgroup"):
+    with pytest.raises(MachineError, match="nosuchgroup"):
         async with world(path, grpc_socket_group="nosuchgroup"):
             pass
     assert os.listdir(path.parent) == []
@@ -80,7 +80,7 @@ async def test_a_group_that_there_is_not_is_named_and_nothing_is_left(path: Path
 
 async def test_a_second_server_is_refused_and_the_first_goes_on(path: Path) -> None:
     async with world(path), connected(path) as stub:
-        with pytest.raises(PermanentError, match=f"another server has .*process {os.getpid()}"):
+        with pytest.raises(MachineError, match=f"another server has .*process {os.getpid()}"):
             async with world(path):
                 pass
         assert (await stub.PushMetrics(push(1, [1]), metadata=TOKEN)).accepted == 1
@@ -90,7 +90,7 @@ async def test_a_second_server_is_refused_and_the_first_goes_on(path: Path) -> N
 async def test_a_killed_servers_socket_is_taken_over_and_a_live_ones_is_not(path: Path) -> None:
     process = another(path)
     try:
-        with pytest.raises(PermanentError, match=f"process {process.pid}"):
+        with pytest.raises(MachineError, match=f"process {process.pid}"):
             async with world(path):
                 pass
         process.send_signal(signal.SIGKILL)
@@ -122,7 +122,7 @@ async def test_of_many_that_start_at_once_one_has_it(path: Path) -> None:
 def _claimed(claim: SocketFile) -> bool:
     try:
         claim.claim()
-    except PermanentError:
+    except MachineError:
         return False
     time.sleep(0.2)
     return True
@@ -134,7 +134,7 @@ def test_who_waits_for_a_lock_that_is_removed_meanwhile_makes_a_new_one(path: Pa
     first.claim()
     first.release()
     second.claim()
-    with pytest.raises(PermanentError):
+    with pytest.raises(MachineError):
         third.claim()
     second.release()
     third.claim()
@@ -143,7 +143,7 @@ def test_who_waits_for_a_lock_that_is_removed_meanwhile_makes_a_new_one(path: Pa
 
 def test_what_is_no_socket_stays_as_it_is(path: Path) -> None:
     path.write_text("precious")
-    with pytest.raises(PermanentError, match="no socket"):
+    with pytest.raises(MachineError, match="no socket"):
         SocketFile(path).claim()
     assert path.read_text() == "precious"
     assert not lock_of(path).exists()
@@ -153,7 +153,7 @@ def test_another_programs_socket_is_not_taken(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen(1)
-        with pytest.raises(PermanentError, match="without our lock"):
+        with pytest.raises(MachineError, match="without our lock"):
             SocketFile(path).claim()
         assert path.is_socket()
     assert not lock_of(path).exists()
@@ -177,13 +177,13 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(path: Path) -> None:
     elsewhere = path.with_name("elsewhere")
     elsewhere.write_text("precious")
     lock_of(path).symlink_to(elsewhere)
-    with pytest.raises(PermanentError, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be made"):
         SocketFile(path).claim()
     assert elsewhere.read_text() == "precious"
 
 
 def test_a_directory_that_is_not_there_is_named_and_a_path_too_long_is_a_wrong_setting(path: Path) -> None:
-    with pytest.raises(PermanentError, match="make its directory, or set IOT_GRPC_SOCKET"):
+    with pytest.raises(MachineError, match="make its directory, or set IOT_GRPC_SOCKET"):
         SocketFile(path.parent / "nowhere" / "s.sock").claim()
     with pytest.raises(SettingsError, match="IOT_GRPC_SOCKET"):
         SocketFile(Path("/tmp") / ("x" * LONGEST))

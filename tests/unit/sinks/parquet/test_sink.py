@@ -357,6 +357,12 @@ async def test_a_lake_belongs_to_one_sink(tmp_path: Path) -> None:
         sink(tmp_path, sink_kinds=(Kind.TELEMETRY, Kind.STATUS))
 
 
+async def test_a_directory_that_cannot_be_made_is_a_wrong_setting_and_no_outage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SinkMisconfigured, match=r"IOT_PARQUET_DIR: .*/lake: Not a directory; give this account"):
+        await sink(tmp_path / "file" / "lake").open()
+
+
 async def test_a_sample_is_shown_and_not_written(tmp_path: Path) -> None:
     line, other = sink(tmp_path).shown([*records(4, 5), *records(0, 1, partition=7)])
     assert line.startswith("day=2026-11-30/  time=2026-11-30 12:00:00.004000+00:00, user_id=alice, ")

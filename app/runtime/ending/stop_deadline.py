@@ -5,16 +5,16 @@ import threading
 
 import structlog
 
-log = structlog.get_logger()
+from app.runtime.ending.exit_codes import ExitCode
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: start the process again, there is nothing to mend
+log = structlog.get_logger()
 
 
 class StopDeadline:
     """Ends the process like a kill -9, which loses nothing: what is not acknowledged is done again."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds` run from `begin` to the end of the process, with exit code EXIT_CODE."""
+        """`seconds` run from `begin` to the end of the process, with ExitCode.STOP_GIVEN_UP."""
         self._seconds = seconds
         self._thread = threading.Thread(target=self._watch, name="stop-deadline", daemon=True)
 
@@ -26,5 +26,5 @@ class StopDeadline:
     def _watch(self) -> None:
         threading.Event().wait(self._seconds)
         left = [thread.name for thread in threading.enumerate() if thread is not self._thread]
-        log.error("stop_given_up", after_seconds=self._seconds, threads=left, exit_code=EXIT_CODE)
-        os._exit(EXIT_CODE)
+        log.error("stop_given_up", after_seconds=self._seconds, threads=left, exit_code=int(ExitCode.STOP_GIVEN_UP))
+        os._exit(ExitCode.STOP_GIVEN_UP)

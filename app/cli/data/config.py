@@ -1,0 +1,69 @@
+"""`iot-stream config`: the settings in force, and the JSON Schemas of what a user writes."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.render.table import print_table
+from app.settings.resolved.resolved import DEFAULT, ResolvedSetting, resolved
+
+config = typer.Typer(no_args_is_help=True)
+
+SCHEMAS = ("settings", "rules", "telemetry", "sensor-telemetry", "command", "alert")  # of app.cli.schemas.catalogue
+
+
+@config.callback()
+def group() -> None:
+    """Look at the settings: what is in force, and where it came from. Changes nothing."""
+
+
+@config.command()
+def show(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD", help="Only settings with one of these in their names.")
+    ] = None,
+    given: Annotated[bool, typer.Option("--given", help="Only what is set, and no defaults.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Each setting with its value and its source: environment, .env, the TOML file, or default. Secrets are masked.
+
+    Exit code 2, with a line for each, when settings are wrong.
+
+    Example: iot-stream config show mqtt kafka --given
+    """
+    found = [one for one in resolved() if _wanted(one, words or ()) and (one.source != DEFAULT or not given)]
+    if as_json:
+        print(json.dumps([{"name": one.name, "value": one.value, "source": one.source} for one in found]))
+    else:
+        print_table(("name", "source", "value"), [(one.name, one.source, _text(one.value)) for one in found])
+
+
+def _wanted(one: ResolvedSetting, words: Sequence[str]) -> bool:
+    return not words or any(word.upper() in one.name for word in words)
+
+
+def _text(value: Any) -> str:
+    """As a person writes it into the environment."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@config.command("schema")
+def print_schema(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}.")],
+) -> None:
+    """Print the JSON Schema of what you write or receive, for your editor, your tests or a code generator.
+
+    `telemetry` has the columns of IOT_SCHEMA_STRUCT. docs/schemas has the files, for the columns of this project.
+
+    Example: iot-stream config schema rules > rules.schema.json
+    """
+    if name not in SCHEMAS:
+        raise typer.BadParameter(f"{name!r}: name {', '.join(SCHEMAS)}", param_hint="NAME")
+    from app.cli.schemas.catalogue import json_schema
+    from app.settings import load
+
+    print(json.dumps(json_schema(name, load().telemetry_schema), indent=2))

@@ -1,0 +1,1 @@
+"""JSON Schemas of what users and operators write, and of what they are sent."""

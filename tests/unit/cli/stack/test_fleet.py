@@ -1,0 +1,18 @@
+"""What `iot-stream fleet` says of what it has sent."""
+
+import pytest
+
+from app.cli.stack.fleet import reported
+
+
+def test_the_counts_are_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"sent": 0}
+    with reported(lambda: f"{counts['sent']} readings sent"):
+        counts["sent"] = 7
+    assert capsys.readouterr().err == "7 readings sent\n"
+
+
+def test_the_counts_are_said_when_it_ends_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError), reported(lambda: "3 readings sent"):
+        raise RuntimeError
+    assert capsys.readouterr().err == "3 readings sent\n"
