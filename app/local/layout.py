@@ -43,7 +43,6 @@ class Layout:
         self.ports = self.root / "ports.json"
         self.lock = self.root / "supervisor.lock"
         self.hold = self.root / "worker.hold"  # locked by a command while the worker must not run
-
         self.started_with = self.root / "settings.json"  # the settings of the start, for a later `up`
         self.fleet_wanted = self.root / "fleet.wanted"
         self.ways_wanted = self.root / "ways.wanted"

@@ -25,7 +25,9 @@ def group() -> None:
 
 @db.command()
 def init(
-    file: Annotated[Path, typer.Option(help="SQL to apply; may be applied again at any time.")] = INIT_SQL,
+    file: Annotated[
+        Path, typer.Option(show_default="that of this version", help="SQL to apply; may be applied again at any time.")
+    ] = INIT_SQL,
 ) -> None:
     """Apply init.sql to the database of IOT_DATABASE_URL, then what `migrate` would. A second run changes nothing.
 
