@@ -144,7 +144,7 @@ class TopApp(App[None]):
             for line in self._notes.since(self._noted):
                 log.write(line)
             self._noted = self._notes.count
-        if isinstance(self.screen, PartitionScreen | DeviceScreen):
+        if isinstance(self.screen, PartitionScreen | DeviceScreen) and self.screen.is_mounted:  # else it draws itself
             self.screen.show(self._snapshot)
 
     def _state(self, snapshot: Snapshot) -> list[Piece]:

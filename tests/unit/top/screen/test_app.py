@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, RichLog, Sparkline, Static, TabbedContent
+from textual.widgets import DataTable, Input, RichLog, Sparkline, Static, TabbedContent
 
 from app.top.model.snapshot import Snapshot
 from app.top.notes import Notes
@@ -116,6 +116,15 @@ async def test_into_a_partition_and_back() -> None:
         await pilot.press("escape")
         assert isinstance(app.screen_stack[-1], type(app.screen_stack[0]))
         assert len(app.screen_stack) == 1
+
+
+async def test_a_look_that_ends_while_a_partition_is_being_opened() -> None:
+    async with screen() as (app, pilot, _):
+        table = app.query_one("#partitions", SnapshotTable)
+        app.on_data_table_row_selected(DataTable.RowSelected(table, 1, table.ordered_rows[1].key))
+        app.on_resize()  # draws what the look has found
+        await until(pilot, lambda: app.screen.is_mounted)
+        assert "50 records" in str(app.screen.query_one("#facts", Static).content)
 
 
 async def test_pause_stops_the_drawing_and_not_the_looking() -> None:
