@@ -11,6 +11,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
+import app.kafka.access  # noqa: F401  # every client takes its options there, and it installs the lenient reading
 from app.kafka.fetch import fetcher
 from app.kafka.fetch.lenient_records import KeptRecords, LenientPartition
 
