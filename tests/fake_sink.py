@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from app.sinks.port import Flushed, Held, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkUnavailable, always
 from app.sinks.record import SinkRecord
 
 Place = tuple[int, int]  # partition, offset
@@ -87,16 +87,16 @@ class FakeSink:
     def due(self) -> bool:
         return len(self._held) >= self._due_at
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         self.flushing = True
         try:
-            return await self._flushed()
+            return await self._flushed(may_write)
         finally:
             self.flushing = False
 
-    async def _flushed(self) -> Flushed:
+    async def _flushed(self, may_write: MayWrite) -> Flushed:
         taken = 0
-        while self._held and taken != self.destination.ends_after:
+        while self._held and taken != self.destination.ends_after and may_write():
             record = self._held[0]
             if self.destination.away or taken == self.destination.fails_after:
                 self.destination.fails_after = None

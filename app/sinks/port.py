@@ -4,8 +4,8 @@ The runner makes one call at a time: no method of a sink runs while another meth
 and `due`. So a sink needs no lock. Its buffer is the records that `add` was given and no `flush` has completed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from app.errors import SettingsError, TransientError
 from app.sinks.record import SinkRecord
@@ -28,6 +28,12 @@ class Flushed(NamedTuple):
 
 
 NOTHING_FLUSHED = Flushed()
+MayWrite: TypeAlias = Callable[[], bool]  # whether the partitions are surely assigned to this process at this moment
+
+
+def always() -> bool:
+    """The MayWrite of a process that shares its partitions with no other process."""
+    return True
 
 
 class SinkUnavailable(TransientError):
@@ -99,8 +105,11 @@ class Sink(Protocol):
     def due(self) -> bool:
         """Whether enough is buffered for a flush; the runner checks `linger`."""
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """Write the buffer, whole or in part, and remove what is written or refused from the buffer.
+
+        `may_write` is asked right before each batch, with no wait in between where possible: a process that was stalled
+        wakes in the middle of a flush. Once the answer is False, the flush ends and returns what was completed.
 
         Raises SinkUnavailable; then the buffer keeps what is not written, and the call is retried. May be cancelled at
         any await: a write in progress counts as not written and stays buffered; what was completed before is in the

@@ -17,7 +17,7 @@ from app.runtime import tls
 from app.settings import Settings
 from app.sinks.feed.client import FeedClient, FeedTarget
 from app.sinks.feed.items import item_maker
-from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkMisconfigured, SinkUnavailable, always
 from app.sinks.pushing.answer import BatchRefused, BatchTaken, FailedOver, ReceiverAnswer
 from app.sinks.pushing.lane import PushBatch, PushLane, TakenCount
 from app.sinks.pushing.lanes import PushLanes
@@ -73,9 +73,9 @@ class FeedSink:
         """Whether there is a full batch."""
         return self._lanes.held.records >= self._batch
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """Post the buffer. Raises SinkUnavailable."""
-        self._lanes.begin()
+        self._lanes.begin(may_write)
         await asyncio.gather(*(self._post_all(lane) for lane in self._lanes.busy()))
         return self._lanes.finish()
 
@@ -92,8 +92,8 @@ class FeedSink:
         return [self._item(record).decode() for record in records]
 
     async def _post_all(self, lane: PushLane) -> None:
-        """Post until the lane is empty, the flush has failed, or REFUSALS records were refused."""
-        while not self._lanes.failed and len(lane.refused) < REFUSALS and (batch := lane.batch(0)) is not None:
+        """Post until the lane is empty, the flush has ended, or REFUSALS records were refused."""
+        while not self._lanes.ended and len(lane.refused) < REFUSALS and (batch := lane.batch(0)) is not None:
             try:
                 self._settle(lane, batch, await self._post(batch))
             except SinkUnavailable as failure:

@@ -13,7 +13,7 @@ from grpc import aio
 
 from app.protobuf.events_pb2 import EventBatch
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
-from app.sinks.port import SinkUnavailable
+from app.sinks.port import MayWrite, SinkUnavailable, always
 from app.sinks.pushing.answer import LATER, said
 from app.sinks.pushing.lane import PushBatch, PushLane
 
@@ -49,13 +49,14 @@ class PushStream:
         """The batches that were sent and have no ack."""
         return list(self._sent.values())
 
-    async def run(self) -> RefusedWhole | None:
-        """Return None when the lane is empty or REFUSALS records were refused, and the receiver has ended the stream.
+    async def run(self, may_write: MayWrite = always) -> RefusedWhole | None:
+        """Return None when the lane is empty, `may_write` is False or REFUSALS records were refused, and the receiver
+        has ended the stream.
 
         Raises RpcError for a status other than OK, SinkUnavailable for a receiver that sends no ack in time, that
         takes items later, or that sends invalid acks.
         """
-        writing = asyncio.create_task(self._write(), name="push-write")
+        writing = asyncio.create_task(self._write(may_write), name="push-write")
         try:
             while (ack := await self._ack()) is not None:
                 if refused := self._settle(ack):
@@ -70,10 +71,10 @@ class PushStream:
             writing.result()  # raises any error other than a failed call
         return None
 
-    async def _write(self) -> None:
+    async def _write(self, may_write: MayWrite) -> None:
         lane, sent = self._lane, self._sent
         try:
-            while len(lane.refused) < REFUSALS and (batch := lane.batch(len(sent))) is not None:
+            while may_write() and len(lane.refused) < REFUSALS and (batch := lane.batch(len(sent))) is not None:
                 first = next(iter(sent.values()), batch)
                 if sent and (len(sent) >= self._window or lane.goes_alone(batch) or lane.goes_alone(first)):
                     self._settled.clear()

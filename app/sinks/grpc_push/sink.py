@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.sinks.grpc_push.messages import event_maker, metric_maker
 from app.sinks.grpc_push.push_stream import REFUSALS, MessageOf, PushStream, RefusedWhole
 from app.sinks.grpc_push.receiver import PushReceiver, unavailable, verdict
-from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkMisconfigured, SinkUnavailable, always
 from app.sinks.pushing.answer import BatchRefused, FailedOver
 from app.sinks.pushing.lane import PushBatch, PushLane
 from app.sinks.pushing.lanes import PushLanes
@@ -88,10 +88,10 @@ class GrpcPushSink:
         """Whether there is a full batch."""
         return self._lanes.held.records >= self._batch
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """Push the buffer. Raises SinkUnavailable."""
-        self._lanes.begin()
-        await asyncio.gather(*(self._push_all(push) for push in self._pushes if len(push.lane)))
+        self._lanes.begin(may_write)
+        await asyncio.gather(*(self._push_all(push, may_write) for push in self._pushes if len(push.lane)))
         return self._lanes.finish()
 
     async def revoked(self, partitions: Collection[int]) -> None:
@@ -107,20 +107,20 @@ class GrpcPushSink:
         messages: list[Any] = [(self._metric if self._lane_of(one) else self._event)(one) for one in records]
         return [MessageToString(one, as_one_line=True, as_utf8=True) for one in messages]
 
-    async def _push_all(self, push: _Push) -> None:
-        """Push until the lane is empty, the flush has failed, or REFUSALS records were refused."""
+    async def _push_all(self, push: _Push, may_write: MayWrite) -> None:
+        """Push until the lane is empty, the flush has ended, or REFUSALS records were refused."""
         lane = push.lane
-        while not self._lanes.failed and len(lane.refused) < REFUSALS and len(lane):
+        while not self._lanes.ended and len(lane.refused) < REFUSALS and len(lane):
             try:
                 stream = self._receiver.stream(push.method, lane, push.message_of)
-                await self._run(stream, lane)
+                await self._run(stream, lane, may_write)
             except SinkUnavailable as failure:
                 self._lanes.fail(failure)
 
-    async def _run(self, stream: PushStream, lane: PushLane) -> None:
+    async def _run(self, stream: PushStream, lane: PushLane, may_write: MayWrite) -> None:
         """Raises SinkUnavailable."""
         try:
-            if refused := await stream.run():
+            if refused := await stream.run(may_write):
                 _refuse(lane, refused)
         except grpc.RpcError as error:
             self._judge(lane, stream.under_way, error)

@@ -13,7 +13,7 @@ from app.sinks.flush_progress import FlushProgress
 from app.sinks.influx.client import InfluxClient
 from app.sinks.influx.halving import Halving
 from app.sinks.influx.lines import LineMaker
-from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkMisconfigured, SinkUnavailable, always
 from app.sinks.record import SinkRecord
 from app.sinks.record_memory import memory
 from app.sinks.sink_metrics import WRITTEN_BYTES
@@ -77,10 +77,10 @@ class InfluxSink:
         """Whether the lines fill a request."""
         return len(self._lines) >= self._most or self._line_bytes >= REQUEST_MAX
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """Write all lines. Raises SinkUnavailable, with the lines written before in `so_far`."""
         try:
-            while self._lines:
+            while self._lines and may_write():
                 await self._write_some()
         except SinkUnavailable as error:
             error.so_far = self._progress.taken()

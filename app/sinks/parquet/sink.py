@@ -28,7 +28,7 @@ from app.sinks.parquet.partition_rows import ClosedRows, PartitionRows, Refused
 from app.sinks.parquet.stored import LakeStore
 from app.sinks.parquet.topic_identity import Identify, identities
 from app.sinks.parquet.writing import RowWriter
-from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkMisconfigured, SinkUnavailable, always
 from app.sinks.record import SinkRecord
 from app.sinks.sink_metrics import WRITTEN_BYTES
 
@@ -141,11 +141,11 @@ class ParquetSink:
         """As in Sink: the memory of the rows has reached its limit, or a flush was not completed."""
         return bool(self._closed or self._unreported) or self.held.bytes >= self._most_bytes
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """As in Sink, one partition after another. Raises SinkUnavailable with the completed part in `so_far`."""
         try:
             await self._close_rows()
-            while self._closed:
+            while self._closed and may_write():
                 partition, waiting = next(iter(self._closed.items()))
                 try:
                     await self._write(partition, waiting[0])

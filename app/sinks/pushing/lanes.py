@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from app.sinks.port import Flushed, Held, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkUnavailable, always
 from app.sinks.pushing.lane import PushLane
 from app.sinks.record import SinkRecord
 from app.sinks.record_memory import memory
@@ -24,6 +24,7 @@ class PushLanes:
         self._ends: dict[int, int] = {}  # partition -> the offset after the last added record
         self._held = Held()
         self._under_way = False  # a flush is running, or was cancelled
+        self._may_write: MayWrite = always
         self._failure: SinkUnavailable | None = None
         self._in_doubt = False  # a record may have caused the failure
         self._suppressed = True  # the last such failure was not raised
@@ -52,14 +53,17 @@ class PushLanes:
         count += held.records
         self._held = Held(count, size, time.monotonic() if oldest is None else oldest, count >= self._most)
 
-    def begin(self) -> None:
+    def begin(self, may_write: MayWrite = always) -> None:
         """A flush begins, which ends with `finish` unless it is cancelled."""
+        self._may_write = may_write
         self._failure, self._in_doubt, self._under_way = None, False, True
 
     @property
-    def failed(self) -> bool:
-        """Whether the flush has failed, for all lanes: requests in flight are awaited, and no more are sent."""
-        return self._failure is not None
+    def ended(self) -> bool:
+        """Whether the flush has failed or may not write, for all lanes: requests in flight are awaited, and no more
+        are sent.
+        """
+        return self._failure is not None or not self._may_write()
 
     def fail(self, failure: SinkUnavailable, *, in_doubt: bool = False) -> None:
         """The receiver is unavailable or, with `in_doubt`, has failed on a record that may be the cause."""

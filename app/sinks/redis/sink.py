@@ -11,7 +11,7 @@ from app.core.model.namespaces import IOT, owner_of
 from app.core.model.records import Kind
 from app.settings import Settings
 from app.sinks.flush_progress import FlushProgress
-from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Flushed, Held, MayWrite, SinkMisconfigured, SinkUnavailable, always
 from app.sinks.record import SinkRecord
 from app.sinks.record_memory import memory
 from app.sinks.redis.client import RedisClient
@@ -71,10 +71,10 @@ class RedisSink:
         """Whether the records fill a call."""
         return len(self._records) >= self._most
 
-    async def flush(self) -> Flushed:
+    async def flush(self, may_write: MayWrite = always) -> Flushed:
         """Write all records. Raises SinkUnavailable, with the records written before in `so_far`."""
         try:
-            while self._records:
+            while self._records and may_write():
                 await self._write_some(self._records[: self._count()])
         except SinkUnavailable as error:
             error.so_far = self._progress.taken()

@@ -203,7 +203,7 @@ class SinkRunner:
         """Step 4, with its result in the books: whatever interrupts the runner after this, the result is not lost."""
         began, self._result_pending = time.monotonic(), True
         try:
-            found = await self._sink.flush()
+            found = await self._sink.flush(self.consumer.lease.valid)
         except SinkUnavailable as error:
             self._written(error.so_far, began, failed=True)
             raise

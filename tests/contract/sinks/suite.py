@@ -181,6 +181,17 @@ class SinkContract:
             assert done.upto[0] == 500
             assert all(await destination.times(records))
 
+    async def test_a_flush_that_may_not_write_writes_nothing(self, destination: SinkDestination) -> None:
+        async with opened(destination) as sink:
+            records = sink_records(range(20))
+            sink.add(records)
+            found = await sink.flush(lambda: False)
+            assert covered(records, found) == 0
+            assert sink.held.records == 20
+            assert await destination.times(records) == [0] * 20
+            assert (await flushed(sink)).upto[0] == 20
+            assert await destination.times(records) == [1] * 20
+
     async def test_refused_records_are_named_and_other_records_written(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             records = sink_records(range(12))

@@ -50,6 +50,17 @@ async def written(sink: FeedSink) -> int:
     return before - sink.held.records - len(done.refused)
 
 
+async def test_a_request_is_sent_only_while_the_sink_may_write(receiver: HttpReceiver) -> None:
+    """A process that wakes from a stall gets the answer to its last request first, and then looks at its lease."""
+    async with feed(receiver, feed_batch=4, feed_requests=1) as sink:
+        sink.add([pushed(n) for n in range(20)])
+        assert await sink.flush(lambda: len(receiver.sizes) < 2) == ({0: 8}, [])
+        assert receiver.sizes == [4, 4]
+        assert sink.held.records == 12
+        assert await sink.flush() == ({0: 20}, [])
+    assert numbers(receiver.taken) == list(range(20))
+
+
 def numbers(items: Iterable[Item]) -> list[int]:
     return [item["sequence_id"] for item in items]
 

@@ -97,6 +97,16 @@ async def test_a_receiver_of_events_alone_is_given_nodes_as_events(receiver: Grp
     assert (node.user_id, node.device_id, node.extra_json) == ("plant", "press", b'{"value":4.25}')
 
 
+async def test_a_batch_is_sent_only_while_the_sink_may_write(receiver: GrpcReceiver) -> None:
+    async with pushing(receiver, grpc_push_window=1) as sink:
+        sink.add([pushed(n) for n in range(20)])
+        assert await sink.flush(lambda: len(receiver.sizes) < 2) == ({0: 8}, [])
+        assert receiver.sizes == [4, 4]
+        assert sink.held.records == 12
+        assert await sink.flush() == ({0: 20}, [])
+    assert numbers(receiver.taken) == list(range(20))
+
+
 async def test_as_many_batches_as_the_window_await_their_ack(receiver: GrpcReceiver) -> None:
     async with pushing(receiver, grpc_push_window=3, grpc_push_batch=2) as sink:
         receiver.held.clear()

@@ -76,12 +76,12 @@ def test_a_failure_reports_what_was_settled() -> None:
     take(made[0])
     whole.fail(SinkUnavailable("first"))
     whole.fail(SinkUnavailable("second"))
-    assert whole.failed
+    assert whole.ended
     with pytest.raises(SinkUnavailable, match="first") as caught:
         whole.finish()
     assert caught.value.so_far == ({0: 1}, [])
     whole.begin()
-    assert not whole.failed
+    assert not whole.ended
     take(made[1])
     assert whole.finish().upto == {0: 4}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import BooksError
-from app.sinks.port import Flushed
+from app.sinks.port import Flushed, MayWrite
 from app.sinks.sink_metrics import HELD_RECORDS, LOGS_ANEW, MISSED
 from tests.unit.sinks.running.world import World
 from tests.waiting import until
@@ -424,6 +424,24 @@ async def test_a_stalled_process_writes_nothing_of_a_partition_that_it_has_lost(
     assert world.runner.books.outcomes == {"written": 10, "revoked": 10}
 
 
+async def test_a_flush_that_was_stalled_writes_nothing_after_the_write_under_way(world: World) -> None:
+    """The answer to that write is there when the process wakes, before anything else has looked at the lease."""
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    world.destination.answers.clear()
+    await until(lambda: world.sink.flushing)
+    lease = world.consumer.lease
+    lease.end()
+    world.destination.answers.set()
+    await until(lambda: not world.sink.flushing)
+    assert set(world.destination.written) == {(0, 0)}
+    await until(lambda: bool(lease._waiting))
+    lease.renew(lease._clock() + 10**6)
+    await world.done()
+    assert set(world.destination.written.values()) == {1}
+    world.check()
+
+
 async def test_a_process_that_was_stalled_during_a_flush_ends_the_flush(world: World) -> None:
     world.log.append(0, 10)
     await world.consumer.assign(0)
@@ -575,7 +593,7 @@ async def test_series_over_the_limit_are_dropped_and_in_the_books() -> None:
 
 
 async def test_a_sink_that_reports_more_than_it_completed_is_detected(world: World) -> None:
-    async def flush() -> Flushed:
+    async def flush(_: MayWrite) -> Flushed:
         record = world.sink._held[0]
         return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
 
