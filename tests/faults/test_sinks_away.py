@@ -27,7 +27,9 @@ AWAY = {"killed": 60.0}  # seconds
 SHORTER = 25.0  # otherwise
 NOTICED = 8.0  # seconds, after which what is in memory is in memory
 RATE = 1_000  # messages a second
-BUFFER = 4 << 20  # IOT_SINK_BUFFER_BYTES here: full after half a minute
+BUFFER = 4 << 20  # IOT_SINK_BUFFER_BYTES here: full within seconds
+# A server that is frozen is unavailable after five calls without an answer: below SHORTER here.
+TIMEOUTS = {f"{sink}_timeout": 3.0 for sink in ("influx", "redis", "feed", "grpc_push")}
 GROWTH = 32 << 20  # most bytes that a process may grow meanwhile: fetches, and the allocator's slack
 BESIDE = 10.0  # seconds in which the sink beside has written all that is there
 
@@ -39,7 +41,8 @@ def resident(sink: Running) -> int:
 
 async def suffer(kafka: str, unique: str, directory: Path, hurt: Destination, beside: Destination, how: str) -> None:
     """Make `hurt` unavailable while messages flow, and account for all messages at both destinations."""
-    site = await sink_site(kafka, unique, directory, [hurt, beside], sink_buffer_bytes=BUFFER, sink_retry_max=5)
+    settings = {"sink_buffer_bytes": BUFFER, "sink_retry_max": 5, **TIMEOUTS}
+    site = await sink_site(kafka, unique, directory, [hurt, beside], **settings)
     traffic = SinkTraffic(site, [hurt, beside], RATE)
     async with traffic.flowing():
         sink = traffic.sinks[hurt.sink]
