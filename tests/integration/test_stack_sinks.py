@@ -130,7 +130,7 @@ def _they_come_again(stack: Stack, user: str, known: dict[str, int]) -> None:
 def test_a_sink_without_a_destination_is_refused_before_any_program_starts(tmp_path: Path) -> None:
     done = Stack(tmp_path / "none").run("up", "--detach", "--no-fleet", "--sinks", "redis,http_feed")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "sink-http_feed: its receiver is yours: set IOT_FEED_URL\n"
+    assert done.stderr == "iot-stream: sink-http_feed: its receiver is yours: set IOT_FEED_URL\n"
     assert not (tmp_path / "none").exists()
 
 
