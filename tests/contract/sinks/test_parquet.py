@@ -57,11 +57,13 @@ class InLake:
 
 
 def block(lake: Path) -> None:
-    """Replace the staging directory by a file: no user can write below it, not even root."""
+    """Replace the staging directory by a link to nowhere, as to a disk that is not mounted: not even root can write
+    below it.
+    """
     lake.mkdir(exist_ok=True)
     if (staging := lake / "_staging").is_dir():
         staging.rename(lake / "_away")
-    staging.write_bytes(b"")
+    staging.symlink_to("nowhere/mounted")
 
 
 def unblock(lake: Path) -> None:
