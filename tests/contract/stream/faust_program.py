@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.batch.output import BatchOutput
 from app.core.model.records import Row
@@ -27,7 +28,9 @@ SECONDS = {"quick": 0.0, "slow": 1.0, "never": 3600.0}[os.environ.get("TEST_STOR
 class FileStore:
     """A line `partition offset` for each row, once it is durable; says `begin` first, for the test to wait for."""
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+    async def write(
+        self, rows: Sequence[Row], effects: Sequence[Effect] = (), origin: PartitionEpoch | None = None
+    ) -> WriteResult:
         append(FILE.with_suffix(".begun"), ["begin\n"])
         await asyncio.sleep(SECONDS)
         append(FILE, [f"{row[0]} {row[1]}\n" for row in rows])
