@@ -105,17 +105,20 @@ class Layout:
         """The files that say what was asked for beside the programs that always run."""
         return self.fleet_wanted, self.ways_wanted, self.sinks_wanted, self.sink_servers_wanted
 
-    def choose_ports(self, claim: Callable[[int], bool] = lambda port: True) -> dict[str, int]:
+    def choose_ports(
+        self, claim: Callable[[int], bool] = lambda port: True, is_free: Callable[[int, int], bool] = port_is_free
+    ) -> dict[str, int]:
         """A port for each name of DEFAULT_PORTS, and remember them: the port of last time, else the default, else a
         free one. What still runs keeps its own. `claim` is false for a port of another stack, also while nothing
-        listens there. Raises TransientError when no port is free.
+        listens there; `is_free` for a port and a kind of socket where something does. Raises TransientError when no
+        port is free.
         """
         remembered, running = self.read_json(self.ports), self._left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
             kind = socket.SOCK_DGRAM if name in OVER_UDP else socket.SOCK_STREAM
             runs = name.split()[0] in running
-            ports[name] = choose_port(remembered.get(name), default, runs, set(ports.values()), kind, claim)
+            ports[name] = choose_port(remembered.get(name), default, runs, set(ports.values()), kind, claim, is_free)
         write_private(self.ports, json.dumps(ports) + "\n")
         return ports
 
@@ -162,16 +165,18 @@ def choose_port(
     taken: set[int],
     kind: int = socket.SOCK_STREAM,
     claim: Callable[[int], bool] = lambda port: True,
+    is_free: Callable[[int, int], bool] = port_is_free,
 ) -> int:
     """The port of one server: its own while it is `running`, else the first free port of `remembered` (None: no port
     was) and `default`, else any. `taken` are ports given to other servers in this round, which do not listen yet;
-    `kind` of socket: SOCK_DGRAM for UDP; `claim` as in choose_ports. Raises TransientError when no port is free.
+    `kind` of socket: SOCK_DGRAM for UDP; `claim` and `is_free` as in choose_ports. Raises TransientError when no port
+    is free.
     """
     if running and remembered:
         claim(remembered)
         return remembered
     for port in (remembered, default):
-        if port and port not in taken and port_is_free(port, kind) and claim(port):
+        if port and port not in taken and is_free(port, kind) and claim(port):
             return port
     free = free_port(kind=kind)
     while free in taken or not claim(free):

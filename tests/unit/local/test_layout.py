@@ -4,13 +4,14 @@ import json
 import shlex
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.local.layout import DEFAULT_PORTS, SINKS, WAYS, Layout, choose_port, parse_env, render_env, sink_program
-from app.local.servers.common import secret_file
+from app.local.servers.common import free_port, secret_file
 
 
 def test_env_has_each_name_plain_and_prefixed(tmp_path: Path) -> None:
@@ -104,24 +105,29 @@ def test_port_taken_by_another_is_not_chosen() -> None:
 
 def test_a_port_is_free_over_tcp_or_over_udp() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
+        port = free_port()  # none of those of outgoing connections, one of which could have it over TCP
+        other.bind(("127.0.0.1", port))
         assert choose_port(port, port, False, set(), socket.SOCK_DGRAM) != port
         assert choose_port(port, port, False, set()) == port
 
 
+def only(*free: int) -> Callable[[int, int], bool]:
+    """Of the ports of last time and of the default these alone are free, whatever else runs on this machine."""
+    return lambda port, kind: port in free
+
+
 def test_port_of_last_time_wins_over_the_default() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
-    assert choose_port(free, DEFAULT_PORTS["kafka"], False, set()) == free
-    assert choose_port(free, free, False, {free}) != free, "given to another server in this round"
+    assert choose_port(7001, 9092, False, set(), is_free=only(7001, 9092)) == 7001
+    assert choose_port(7001, 9092, False, set(), is_free=only(9092)) == 9092
+    assert choose_port(7001, 9092, False, {7001}, is_free=only(7001, 9092)) == 9092, "given to another in this round"
+    assert choose_port(7001, 7001, False, {7001}, is_free=only(7001)) != 7001
 
 
 def test_ports_survive_a_restart(tmp_path: Path) -> None:
-    first = Layout(tmp_path).choose_ports()
-    assert Layout(tmp_path).choose_ports() == first
+    first = Layout(tmp_path).choose_ports(is_free=only())
     assert len(set(first.values())) == len(DEFAULT_PORTS)
+    assert not set(first.values()) & set(DEFAULT_PORTS.values())
+    assert Layout(tmp_path).choose_ports(is_free=only(*first.values(), *DEFAULT_PORTS.values())) == first
 
 
 def test_a_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
