@@ -43,6 +43,7 @@ ORDER: Mapping[str, tuple[str, set[int]]] = {
     "http": ("accepted", {0}), "tcp": ("acked", {0}), "grpc": ("serving", {0}), "quic": ("quic_started", {0}),
     "ingest": ("gateways_started", {0}), "push": ("", {0}), "sink": ("sinks_started", {0}),
     "fleet": ("", {0}), "load": ("", {0}),
+    "history replay": ("", {0}), "history export": ("", {0}), "history reset": ("", {0}), "history verify": ("", {0}),
     "alerts list": ("", {0}), "alerts history": ("", {0}), "alerts snooze": ("", {0}), "alerts disable": ("", {0}),
     "alerts enable": ("", {0}), "alerts ack": ("", {0}), "rules backtest": ("", {0}),
     "trace": ("", {0}), "tap": ("bad_time", {130}), "top": ("rows/s", {0}),
