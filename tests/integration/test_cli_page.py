@@ -163,6 +163,8 @@ class Site:
                     time.sleep(0.1)
                 os.killpg(process.pid, signal.SIGINT)
             code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{name} does not end: {out.read_text()}")
         finally:
             _end_group(process.pid)
             process.wait(SECONDS)
@@ -227,7 +229,7 @@ async def test_every_example_of_the_page(site: Site) -> None:
                 {"user_id": "alice", "device_id": "p1", "sequence_id": n, "timestamp": time.time()} for n in range(3)
             ]
             (site.directory / "readings.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            text += f" --grpc unix://{site.env['GRPC_SOCKET']}"
+            text = text.replace("--resume", f"--grpc unix://{site.env['GRPC_SOCKET']} --resume")
         for one in text.splitlines() if name in ("fleet", "load", "users add") else [text]:
             site.run(name, one.replace(" --via quic", " --via http") + "\n")
 
