@@ -27,7 +27,7 @@ async def look(settings: Settings) -> list[Finding]:
             return []
         kept, reasons = await _newest(settings, [TopicPartition(topic, number) for number in range(count)])
     except (KafkaError, OSError, TransientError, PermanentError) as error:
-        return [warning(AREA, f"dead letters cannot be read: {error!r}", "see the findings on kafka")]
+        return [warning(AREA, f"dead letters cannot be read: {str(error) or repr(error)}", "see the findings on kafka")]
     if not kept:
         return [ok(AREA, "none are kept")]
     counts = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())

@@ -9,13 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.core.schema.schema import Schema
-from app.postgres.connect import CLOSE_TIMEOUT, Connection, connect
+from app.postgres.connect import AWAY, CLOSE_TIMEOUT, Connection, connect
 from app.postgres.queries.sampling_policies import SamplingPolicies, policies_of
 from app.postgres.queries.telemetry_rows import RowKey, TelemetryTable, table_of
 from app.postgres.sqlstate import translated
 from app.settings import Settings
-
-_CURE = "is IOT_DATABASE_URL right, and the database up?"
 
 
 class TableAtHand:
@@ -27,22 +25,22 @@ class TableAtHand:
 
     async def absent(self, keys: Sequence[RowKey]) -> set[int]:
         """The indexes of the keys that no row has."""
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             return set(await self._table.absent(self._connection, keys))
 
     async def has_earlier(self, key: RowKey, within: timedelta) -> bool:
         """As in TelemetryTable."""
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             return await self._table.has_earlier(self._connection, key, within)
 
     async def span(self, user: str | None) -> tuple[datetime, datetime] | None:
         """As in TelemetryTable."""
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             return await self._table.span(self._connection, user)
 
     async def policies(self, schema: Schema) -> SamplingPolicies:
         """The change of value of all users who have any."""
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             return await policies_of(self._connection, schema, None)
 
     async def pages(
@@ -51,7 +49,7 @@ class TableAtHand:
         """As in TelemetryTable."""
         pages = aiter(self._table.pages(self._connection, columns, begin, end, user))
         while True:
-            with translated("the database", _CURE):
+            with translated("the database", AWAY):
                 rows = await anext(pages, None)
             if rows is None:
                 return
@@ -64,12 +62,12 @@ async def table_at_hand(settings: Settings, name: str) -> AsyncIterator[TableAtH
     table's.
     """
     table = table_of(name)
-    with translated("the database", _CURE):
+    with translated("the database", AWAY):
         connection = await connect(settings, "iot-stream history", planned_anew=True)
     try:
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             kept_for = await table.kept_for(connection)
         yield TableAtHand(connection, table, kept_for)
     finally:
-        with translated("the database", _CURE):
+        with translated("the database", AWAY):
             await connection.close(timeout=CLOSE_TIMEOUT)

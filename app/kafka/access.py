@@ -133,7 +133,8 @@ async def _why(kafka: Access) -> KafkaError | None:
         except OSError as error:  # TimeoutError too
             what = error.strerror or f"nothing comes within {ASK_MS / 1000:g} s"
             what += " (does it speak TLS?)" if "ssl_context" in kafka.security and not error.strerror else ""
-            silent.append(KafkaConnectionError(f"{where} does not answer: {what}"))
+            cure = "is IOT_KAFKA_BROKER right, and Kafka up?"
+            silent.append(KafkaConnectionError(f"{where} does not answer: {what}; {cure}"))
         except KafkaError as error:
             refusals.append(_explained(error, where, kafka))
     return (refusals or silent or [None])[0]

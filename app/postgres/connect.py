@@ -15,6 +15,7 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
 
 CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try for minutes otherwise
 CLOSE_TIMEOUT = 5.0  # seconds for a farewell
+AWAY = "is IOT_DATABASE_URL right, and the database up?"  # what to do where nobody answers
 
 
 async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
@@ -72,7 +73,7 @@ def database_context(settings: Settings) -> ssl.SSLContext | None:
 @asynccontextmanager
 async def operator_session(settings: Settings, name: str) -> AsyncIterator[Connection]:
     """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError after a refusal."""
-    with translated("the database", "is IOT_DATABASE_URL right, and the database up?"):
+    with translated("the database", AWAY):
         async with _closed_at_the_end(await connect(settings, f"iot-stream {name}")) as connection:
             yield connection
 
@@ -82,7 +83,7 @@ async def owner_session(
     dsn: str, what: str, password: str | None = None, encrypted: ssl.SSLContext | None = None
 ) -> AsyncIterator[Connection]:
     """Connect with no timeout of a statement, to make or change the schema. Raises as operator_session does."""
-    with translated(what):
+    with translated(what, AWAY):
         async with _closed_at_the_end(await opened(dsn, password=password, ssl=encrypted)) as connection:
             yield connection
 

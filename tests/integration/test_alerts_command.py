@@ -156,7 +156,7 @@ async def test_a_command_that_nobody_could_obey_is_not_sent(site: Site) -> None:
         (("ack", "u", "a/b", "r"), "which no device has"),
     ):
         done = await alerts(site, *arguments)
-        assert (done.code, done.out) == (1, "")
+        assert (done.code, done.out) == (2, "")
         assert why in done.error
 
 

@@ -48,7 +48,7 @@ async def test_a_check_without_kafka_shows_a_record_that_is_made_up(tmp_path: Pa
     done = await iot_stream(settings, "sink", "parquet", "--check", "--json", cwd=tmp_path)
     found = done.json
     assert (found["sink"], found["kind"], found["connected"], found["error"]) == ("parquet", "parquet", True, None)
-    assert found["sample"].startswith("made up, as ")
+    assert found["sample"].startswith("made up (")
     assert "alice" in found["lines"][0]
     assert not list((tmp_path / "lake").rglob("*.parquet")), "nothing is written"
 

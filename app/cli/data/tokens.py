@@ -9,12 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from app.backtest.duration import duration
 from app.cli.data.local_target import settings_of
-from app.cli.options import Directory
+from app.cli.options import Directory, past
 from app.core.routing.mqtt_acl import name_fault
 from app.core.routing.tokens import PREFIX, SECRET_BYTES
-from app.errors import PermanentError
 from app.postgres.connect import Connection, operator_session
 from app.postgres.queries.gateway_tokens import StoredToken, add, revoke, stored
 
@@ -49,10 +47,10 @@ def make(
     Example: iot-stream users token add alice --device truck-1 --expires 90d > /run/secrets/truck-1-token
     """
     if device is not None and (fault := name_fault(device) or ("no $" if "$" in device else None)):
-        raise PermanentError(f"{device!r} cannot be a device of a token: {fault}")
+        raise typer.BadParameter(f"{device!r} cannot be a device of a token: {fault}", param_hint="--device")
     if len(name) > 200 or not (name.isprintable() or not name):
-        raise PermanentError("--name: give one line of at most 200 characters")
-    seconds = duration(expires).total_seconds() if expires is not None else None
+        raise typer.BadParameter("give one line of at most 200 characters", param_hint="--name")
+    seconds = past(expires, "--expires").total_seconds() if expires is not None else None
     made = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     number, ends = _asked(lambda table: add(table, made, username, device, name, seconds), local, directory)
     until = ends.isoformat() if ends else None

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.options import quiet
 from app.cli.render.table import print_table
 from app.kafka.access import access
 from app.kafka.topics import TopicSpec, existing, wanted
@@ -32,6 +33,7 @@ def create(as_json: AsJson = False) -> None:
     Example: IOT_KAFKA_BROKER=kafka:9092 iot-stream topics create
     """
     settings = load()
+    quiet()
     made = asyncio.run(make(access(settings), _needed(settings), settings.kafka_replication_factor))
     print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all existed'}")
 
@@ -43,6 +45,7 @@ def show(as_json: AsJson = False) -> None:
     Example: iot-stream topics list --json
     """
     settings = load()
+    quiet()
     needed = _needed(settings)
     there = asyncio.run(existing(access(settings), [topic.name for topic in needed]))
     rows = [

@@ -14,7 +14,6 @@ from app.cli.data.tokens import token
 from app.cli.options import Directory
 from app.cli.render.table import print_table
 from app.core.routing.mqtt_acl import AclRule, name_fault, rule
-from app.errors import PermanentError
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.queries.mqtt_accounts import MqttAccount, accounts, password_fault
 from app.settings import Settings, load
@@ -73,9 +72,10 @@ def add(
     rules = _rules(username, allow)
     settings, broker = _target(local, directory)
     if broker and client_id is not None:
-        raise PermanentError("Mosquitto cannot bind an account to a client id: leave --client-id out, or use EMQX")
+        what = "Mosquitto cannot bind an account to a client id: leave the option out, or use EMQX"
+        raise typer.BadParameter(what, param_hint="--client-id")
     if broker and username in broker.accounts:
-        raise PermanentError(f"{username} is an account of the local stack itself")
+        raise typer.BadParameter(f"{username} is an account of the local stack itself", param_hint="username")
     password = _password(password_file)
 
     async def done() -> None:
@@ -175,14 +175,14 @@ def _notify_broker(broker: Mosquitto | None) -> None:
 
 def _checked(what: str, name: str) -> None:
     if fault := name_fault(name):
-        raise PermanentError(f"{name!r} cannot be a {what}: {fault}")
+        raise typer.BadParameter(f"{name!r} cannot be a {what}: {fault}")
 
 
 def _rules(username: str, allow: list[str] | None) -> list[AclRule]:
     try:
         return [rule(username, text) for text in allow or ()]
     except ValueError as error:
-        raise PermanentError(f"--allow: {error}") from None
+        raise typer.BadParameter(str(error), param_hint="--allow") from None
 
 
 def _one_device(username: str, user: str | None, device: str | None) -> tuple[str, str] | None:
@@ -190,18 +190,20 @@ def _one_device(username: str, user: str | None, device: str | None) -> tuple[st
     if user is None and device is None:
         return None
     if user is None or device is None:
-        raise PermanentError("an account of one device needs both: --user USER --device DEVICE")
+        raise typer.BadParameter("an account of one device needs both: --user USER --device DEVICE")
     for what, name in (("user", user), ("device", device)):
         _checked(what, name)
         if "$" in name:
-            raise PermanentError(f"{name!r} cannot be a {what} of such an account: no $")
+            raise typer.BadParameter(f"{name!r} cannot be a {what} of such an account: no $")
     if user == username:
-        raise PermanentError(f"the account needs a name of its own: {username} is the user's, with all his rights")
+        what = f"the account needs a name of its own: {username} is the user's, with all his rights"
+        raise typer.BadParameter(what, param_hint="username")
     return user, device
 
 
 def _password(file: str | None) -> str:
-    """The password from the file, standard input or a prompt; never from the command line, which others see."""
+    """The password from the file, standard input or a prompt; never from the command line, which others see. Raises
+    BadParameter."""
     try:
         if file is not None:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
@@ -209,13 +211,14 @@ def _password(file: str | None) -> str:
         elif sys.stdin.isatty():
             password = getpass("Password: ")
             if getpass("Again: ") != password:
-                raise PermanentError("the two passwords differ")
+                raise typer.BadParameter("the two passwords differ")
         else:
-            raise PermanentError("no password: name its file with --password-file, or - for standard input")
+            raise typer.BadParameter("no password: name its file with --password-file, or - for standard input")
     except (OSError, UnicodeDecodeError) as error:
-        raise PermanentError(f"cannot read the password from {file}: {error}") from error
+        what = f"cannot read the password from {file}: {getattr(error, 'strerror', None) or error}"
+        raise typer.BadParameter(what, param_hint="--password-file") from None
     if fault := password_fault(password):
-        raise PermanentError(fault)
+        raise typer.BadParameter(fault)
     return password
 
 

@@ -16,7 +16,6 @@ from app.core.model.identity import bad_character
 from app.core.model.records import Kind, Rejected
 from app.core.routing.address import Address
 from app.core.rules.globs import Globs
-from app.errors import PermanentError
 from app.mqtt.one_shot import publish
 from app.postgres.connect import operator_session
 from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, sent_alerts
@@ -142,7 +141,7 @@ class _HistoryRow(msgspec.Struct):
 def _send(user: str, device: str, rule: str, action: CommandAction, way: str, minutes: float | None = None) -> None:
     """Check the command as a worker does before it looks at the device, then publish the command."""
     if not user or any(char in user for char in "/+#\0") or bad_character(user):
-        raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
+        raise typer.BadParameter(f"{user!r} is no user: the id is one level of an MQTT topic", param_hint="user")
     wanted: dict[str, object] = {"device_id": device, "rule_id": rule, "action": action.value}
     if way:
         wanted["way"] = way
@@ -152,7 +151,7 @@ def _send(user: str, device: str, rule: str, action: CommandAction, way: str, mi
     now_ms = time.time_ns() // 1_000_000
     found = command(_HistoryRow(payload, now_ms), Address(Kind.ALERTS_MANAGE, user, ""), now_ms)
     if isinstance(found, Rejected):
-        raise PermanentError(found.detail)
+        raise typer.BadParameter(found.detail)
     topic = f"users/{user}/alerts/manage"
     publish(load(), topic, payload)
     print(f"sent {action} to {topic}; if a worker refuses the command, users/{user}/alerts/errors says why")

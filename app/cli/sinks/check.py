@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from app.cli.options import quiet
 from app.cli.sinks.sample import SinkSample, sample
 from app.errors import IotStreamError
 from app.sinks.decode import SinkDecoder
@@ -34,6 +35,7 @@ def checked(sinks: Sequence[SinkInstance], most: int, as_json: bool) -> int:
 
     Raises SettingsError and PermanentError for a sink that cannot run with its settings.
     """
+    quiet()
     found = asyncio.run(_check(sinks, most))
     for one in found:
         print(json.dumps(_plain(one)) if as_json else _text(one))

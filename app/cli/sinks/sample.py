@@ -36,9 +36,9 @@ async def sample(settings: Settings, most: int) -> SinkSample:
     try:
         found = await _newest(settings, most)
     except (TransientError, PermanentError) as error:
-        return SinkSample({0: [_made_up()]}, f"made up, as {error}")
+        return SinkSample({0: [_made_up()]}, f"made up ({error})")
     if not found:
-        return SinkSample({0: [_made_up()]}, f"made up, as {settings.kafka_topic} is empty")
+        return SinkSample({0: [_made_up()]}, f"made up ({settings.kafka_topic} is empty)")
     return SinkSample(found, f"the newest of {settings.kafka_topic}")
 
 
