@@ -69,3 +69,5 @@ def _get(url: str) -> str:
             raise
         with error:
             return error.read().decode()
+    except urllib.error.URLError as error:
+        raise error.reason if isinstance(error.reason, OSError) else error from None

@@ -33,7 +33,10 @@ def show(
 
     Example: iot-stream config show mqtt kafka --given
     """
-    found = [one for one in resolved() if _wanted(one, words or ()) and (one.source != DEFAULT or not given)]
+    named = [one for one in resolved() if _wanted(one, words or ())]
+    if not named:
+        raise typer.BadParameter(f"no setting has {' or '.join(words or ())} in its name", param_hint="WORD")
+    found = [one for one in named if one.source != DEFAULT or not given]
     if as_json:
         print(json.dumps([{"name": one.name, "value": one.value, "source": one.source} for one in found]))
     else:

@@ -28,6 +28,12 @@ def run(*words: str) -> str:
     return done.stdout
 
 
+def test_a_word_that_no_setting_has_is_refused() -> None:
+    done = CliRunner().invoke(build("config"), ["config", "show", "kafak", "mqqt"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no setting has kafak or mqqt in its name" in done.stderr
+
+
 def test_without_anything_set_all_is_default() -> None:
     found = resolved()
     assert [one.name for one in found] == [f"IOT_{name.upper()}" for name in Settings.model_fields]
