@@ -63,18 +63,24 @@ def main() -> None:
         said = last_words(error)
         if said is None:
             raise
-        _end(said)
+        _end(said, named(words))
     except KeyboardInterrupt:  # while the command is imported; Typer handles the signal afterwards
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _end(said: ErrorLine) -> NoReturn:
-    """Leave with the last words. What standard output could not write, on a full disk, is not tried once more."""
+def _end(said: ErrorLine, command: str | None) -> NoReturn:
+    """Leave with the last words, and for a command that goes by the settings with a word on those that it has not read.
+    What standard output could not write, on a full disk, is not tried once more."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(said.line, file=sys.stderr)
+    if said.code is ExitCode.FAILED and command in COMMANDS and COMMANDS[command][0] != "stack":
+        from app.cli.stack.unread_env import unread_env
+
+        if more := unread_env():
+            print(more, file=sys.stderr)
     sys.exit(said.code)
 
 

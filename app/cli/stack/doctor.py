@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.options import say
 from app.cli.stack.deployment import local_more
+from app.cli.stack.unread_env import unread_env
 from app.doctor.examine import examine
 from app.doctor.finding import Finding, Level, worst
 from app.runtime.addresses import web
@@ -44,6 +46,8 @@ def doctor(
         print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))
     else:
         show(findings)
+        if level is Level.BROKEN and (more := unread_env()):
+            say(more)
     raise typer.Exit(int(level))
 
 

@@ -1,6 +1,7 @@
 """`iot-stream fleet`: the simulated devices of the local stack."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -52,9 +53,10 @@ def fleet(
     """Send simulated telemetry until SIGTERM or Ctrl-C: some devices cross thresholds, one message in 500 is broken.
 
     Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`; for --via http also `--ingest
-    http`). Over MQTT each device has a connection of its own, and with an address in OTEL_EXPORTER_OTLP_ENDPOINT a
-    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer. Prints
-    how many were sent and acknowledged at the end, and on a terminal every 10 s.
+    http`). Over MQTT each device has a connection of its own, so that one fleet of a stack alone can send; with an
+    address in OTEL_EXPORTER_OTLP_ENDPOINT a share of the messages starts a trace. Over a gateway readings go in
+    batches, each repeated until its answer. Prints how many were sent and acknowledged at the end, and on a terminal
+    every 10 s.
 
     Examples: iot-stream fleet --devices 50 --rate 20
 
@@ -75,7 +77,22 @@ def fleet(
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
-    publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, layout.root / "fleet.json", tracing))
+    with alone(layout):
+        publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, layout.root / "fleet.json", tracing))
+
+
+@contextmanager
+def alone(layout: Layout) -> Iterator[None]:
+    """Have the client ids of the simulated devices for the length of the block: of two connections with the same id a
+    broker closes the older one. Raises PermanentError while another process of this stack has them.
+    """
+    with layout.fleet_lock.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            cure = "start the stack by `iot-stream up --no-fleet`, or send by a gateway: --via http"
+            raise PermanentError(f"the simulated devices of {layout.root} send over MQTT already: {cure}") from None
+        yield
 
 
 def publish(settings: Settings, stop: threading.Event, made: Callable[[Tracing], Fleet]) -> None:
