@@ -88,6 +88,8 @@ def push(
         finally:
             print(json.dumps(report.figures()) if as_json else report.line())
     if report.refused:
+        if not refused:
+            say(f"iot-stream push: first refused: {report.first_refused}; --refused FILE keeps all of them")
         raise typer.Exit(1)
 
 

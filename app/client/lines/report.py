@@ -17,6 +17,7 @@ class PushReport:
         """
         self.accepted = 0
         self.reasons = Counter[str]()
+        self.first_refused = ""  # the first line that was refused, and why
         self.failure = ""  # the last time that something was tried again, and why; empty after an ack
         self._refused_to, self._began = refused_to, time.monotonic()
 
@@ -38,6 +39,7 @@ class PushReport:
     def refuse(self, line: Line, reason: str, error: str) -> None:
         """Count a line that is not in Kafka, nor will be, by its `reason`; `error` is for a person."""
         self.reasons[reason] += 1
+        self.first_refused = self.first_refused or f"line {line.number}: {error}"
         if self._refused_to:
             text = line.text.decode("utf-8", "backslashreplace")
             said = {"line": line.number, "reason": reason, "error": error, "text": text}

@@ -86,6 +86,14 @@ async def test_patience_and_refusals_end_it_in_words(gateway: ScriptedGateway, t
     assert away.error.count("Traceback") == 0
 
 
+async def test_the_first_line_that_is_refused_is_named(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    source = tmp_path / "readings.ndjson"
+    source.write_text("{broken\n")
+    done = await iot_stream({}, "push", source, "--grpc", gateway.target)
+    assert (done.code, done.out.split(",")[1].split(" (")[0]) == (1, " 1 refused")
+    assert re.fullmatch(r"iot-stream push: first refused: line 1: .*; --refused FILE keeps all of them\n", done.error)
+
+
 async def test_wrong_usage_is_named(tmp_path: Path) -> None:
     none = await iot_stream({}, "push", tmp_path / "none.ndjson")
     assert (none.code, "cannot read" in none.error) == (2, True)

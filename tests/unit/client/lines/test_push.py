@@ -119,6 +119,7 @@ def test_refused_lines_are_named_with_their_text() -> None:
     assert {one["line"]: one["text"] for one in said}[5] == (EVENT % 1).decode().rstrip("\n")
     assert push.mark.offset == len(data)
     assert report.line().startswith("2 accepted, 3 refused (")
+    assert report.first_refused == f"line {said[0]['line']}: {said[0]['error']}"
 
 
 def test_the_mark_waits_for_the_first_line_that_is_open(tmp_path: Path) -> None:
