@@ -189,7 +189,8 @@ def words(error: BaseException, limit: int = 300) -> str:
     """
     code = getattr(error, "sqlstate", None)
     parts = [getattr(error, "message", None) or str(error), getattr(error, "detail", None)]
-    text = "; ".join(" ".join(part.split()) for part in parts if part) or type(error).__name__
+    nothing = "no answer in time" if isinstance(error, TimeoutError) else "no reason given"
+    text = "; ".join(" ".join(part.split()) for part in parts if part) or nothing
     text = f"{type(error).__name__}: {text}" if code is None else f"{code} {text}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

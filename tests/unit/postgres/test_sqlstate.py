@@ -111,7 +111,8 @@ def test_words_are_one_short_line() -> None:
     assert text.startswith("22P02 invalid input; Token x")
     assert len(text) == 300
     assert "\n" not in text
-    assert words(TimeoutError()) == "TimeoutError: TimeoutError"
+    assert words(TimeoutError()) == "TimeoutError: no answer in time"
+    assert words(ConnectionResetError()) == "ConnectionResetError: no reason given"
 
 
 @pytest.mark.parametrize(
