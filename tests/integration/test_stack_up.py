@@ -167,7 +167,7 @@ def test_up_is_not_ready_while_its_worker_is_down(stack: Stack) -> None:
     done = stack.run("up", "--detach", "--no-fleet")
     assert (done.returncode, done.stdout) == (1, ""), done
     assert "worker does not run" in done.stderr
-    assert "worker ended with exit code 1" in done.stderr
+    assert "worker ended with exit code 2" in done.stderr
     assert "iot-stream: IOT_STATE_DIR" in done.stderr, "the last lines of its log"
     assert "Traceback" not in done.stderr
     code, status = stack.status()
