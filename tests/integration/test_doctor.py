@@ -80,7 +80,7 @@ async def test_all_is_well_until_rows_vanish(site: Site) -> None:
         assert all(one["area"] == "count" for one in missing)
         for device, sequence in map(tuple, gone):
             assert any(f"{site.unique}/{device}, sequence_id {sequence}" in one["what"] for one in missing)
-        assert all(f"group iot-{site.unique} back to offset" in one["cure"] for one in missing)
+            assert all("iot-stream history reset --offset " in one["cure"] for one in missing)
         assert (await audit(site, sent, expected_alerts(sent, THRESHOLD))).problems
 
 
