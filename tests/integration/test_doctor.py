@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from pydantic import SecretStr
 
 from app.doctor import count, database, kafka, mqtt
 from app.doctor.finding import Finding, Level
@@ -120,7 +121,7 @@ async def test_nobody_answers(site: Site) -> None:
         update={
             "kafka_broker": "127.0.0.1:1",
             "mqtt_port": 1,
-            "database_url": Settings.model_fields["database_url"].default,
+            "database_url": SecretStr("postgresql://iot@127.0.0.1:1/iot"),
         }
     )
     for look, words in ((kafka.look, "not answer"), (database.look, "not answer"), (mqtt.look, "no way into")):
