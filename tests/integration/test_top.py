@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -191,6 +192,27 @@ async def test_a_topic_that_is_missing_is_said_and_not_made(site: Site) -> None:
             assert (await source.ask(times=True)).problem == f"Kafka has no topic {site.settings.kafka_topic}"
     finally:
         await source.close()
+
+
+async def test_ctrl_c_does_not_wait_for_a_program_that_says_nothing() -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app", "top", "--metrics", address, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        out, error = await process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in error
 
 
 async def test_kafka_that_is_away_is_an_answer() -> None:

@@ -58,12 +58,12 @@ async def _screen(where: Places, interval: float, stopped: threading.Event) -> i
 
 async def _print(where: Places, interval: float, once: bool, as_json: bool) -> None:
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     shown = plain.as_json if as_json else plain.page if once else plain.line
     async with Watch(*where) as watch:
         due = time.monotonic()
-        await watch.look(EVERYBODY)  # rates need two
+        await watch.look(EVERYBODY)  # rates need two; Ctrl-C ends this one at once, as it ends `--once`
+        for number in () if once else (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         while not await set_within(stopped, max(0.0, due + interval - time.monotonic())):
             due = time.monotonic()
             snapshot = await watch.look(EVERYBODY if once else min(interval, PATIENCE))
