@@ -88,9 +88,14 @@ def push(
         finally:
             print(json.dumps(report.figures()) if as_json else report.line())
     if report.refused:
-        if not refused:
-            say(f"iot-stream push: first refused: {report.first_refused}; --refused FILE keeps all of them")
-        raise typer.Exit(1)
+        raise _some_refused(report, refused)
+
+
+def _some_refused(report: PushReport, file: Path | None) -> typer.Exit:
+    """The end of a push with refused lines, the first of which is named where no file has them."""
+    if file is None:
+        say(f"iot-stream push: first refused: {report.first_refused}; --refused FILE keeps all of them")
+    return typer.Exit(1)
 
 
 async def _run(target: PushTarget, pace: Pace, owner: Owner, report: PushReport, source: PushSource) -> None:
