@@ -433,8 +433,8 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
     ):
         assert await command("dlq", *words, **environment(site(who))) == 0, words
     readings = str(tmp_path / "readings.csv")
-    for words in (("verify", "--uncommitted"), ("verify",), ("export", "--output", readings)):
-        assert await command("history", *words, **environment(site("history verify"))) == 0, words
+    for options in (("verify", "--uncommitted"), ("verify",), ("export", "--output", readings)):
+        assert await command("history", *options, **environment(site("history verify"))) == 0, words
     reset, replay = ("reset", "--to-earliest", "--wait", "60", "--yes"), ("replay", "--into", "again", "--yes")
     assert await command("history", *reset, **environment(site("history reset"))) == 0
     assert await command("history", *replay, **environment(site("history replay"))) == 0

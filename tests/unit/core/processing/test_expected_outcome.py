@@ -91,7 +91,7 @@ def test_broken_payloads_are_judged_as_a_worker_judges_them() -> None:
         topic = TOPIC if number % 2 else "iot/n/s/telemetry"
         record = Message(payload, (("mqtt_topic", topic.encode()),), b"u1/d1", NOW_MS, number)
         work = subject(record, now=NOW.timestamp())
-        wanted = work.rows or [one.reason for one in work.rejected] or list(work.dropped)
+        wanted: Any = work.rows or [one.reason for one in work.rejected] or list(work.dropped)
         assert as_made(judge.judge(record, NOW_MS)) == wanted, payload
 
 

@@ -1,5 +1,7 @@
 """What becomes of readings that are no row where change of value is set."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from app.core.model.records import Reading
@@ -17,7 +19,9 @@ CHANGED = START.timestamp()  # when the settings were
 class Record(Struct):
     offset: int
     timestamp: int
-    headers: tuple[tuple[str, bytes], ...] = ()
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def policies() -> RuleBook:
