@@ -68,7 +68,7 @@ class S3Files:
         for info in every:
             if "/day=" in info.path and info.path.endswith(".parquet"):
                 log = info.base_name.rsplit("-", 3)[0]
-                for row in pq.read_table(info.path, COLUMNS, filesystem=store, partitioning=None).to_pylist():
+                for row in pq.read_table(info.path, columns=COLUMNS, filesystem=store, partitioning=None).to_pylist():
                     places[log, row["kafka_partition"], row["kafka_offset"]] += 1
                     yield FoundReading(row["device_id"], row["sequence_id"], row["temperature"])
 
