@@ -22,17 +22,6 @@ from app.settings import Settings
 CLIENT = "history"
 AGAIN_SECONDS = 1.0  # between two tries
 _PASSWORD = re.compile(r"password=[^&]*")
-_NAME = re.compile(r"([a-z_][a-z0-9_]{0,62})(?:\.([a-z_][a-z0-9_]{0,62}))?").fullmatch
-
-
-def sql_name(text: str) -> str:
-    """The name of a table, `readings_again` or `other_schema.readings_again`, as SQL has it. Raises PermanentError for
-    what is no plain name.
-    """
-    found = _NAME(text)
-    if not found:
-        raise PermanentError(f"{text!r} is no name of a table: small letters, digits and _, after a schema and a dot")
-    return ".".join(f'"{part}"' for part in found.groups() if part)
 
 
 def place_of(settings: Settings, table: str) -> str:

@@ -16,12 +16,11 @@ from app.cli.options import escape_unencodable, quiet, say
 from app.cli.progress import progress
 from app.cli.render.history import course_lines, replay_lines, replay_progress
 from app.cli.stopping import interruptible
-from app.errors import PermanentError
 from app.history.counts import HistoryCounts
 from app.history.course import HistoryCourse, history_course, marks_of
 from app.history.decoding import HistoryDecoder
 from app.history.replay import PATIENCE, HistoryReplay
-from app.history.target_table import TargetTable, is_there, place_of, prepare, sql_name
+from app.history.target_table import TargetTable, is_there, place_of, prepare
 from app.inspect.text import json_line
 from app.kafka.access import access
 from app.kafka.group_state import offsets_of_group
@@ -73,10 +72,7 @@ def replay(
     Example: iot-stream history replay --since 7d --into readings_again --yes
     """
     asked = selecting.part_of_topic(partition, offset, since, until)
-    try:
-        table = sql_name(into)
-    except PermanentError as error:
-        raise typer.BadParameter(str(error), param_hint="--into") from None
+    table = selecting.table(into, "--into").sql
     words = selecting.words(partition, offset, since, until)
     quiet()
     settings = load()

@@ -1,4 +1,6 @@
-"""Options with which a part of the input topic is chosen: in, words of the command line; out, a PartOfTopic."""
+"""Options with which a part of the input topic, and a table, are chosen: in, words of the command line; out, a
+PartOfTopic, a TelemetryTable.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,7 +8,9 @@ from typing import Annotated
 import typer
 
 from app.cli.options import moment
+from app.errors import PermanentError
 from app.kafka.reading.offset_ranges import PartError, PartOfTopic, offset_range
+from app.postgres.queries.telemetry_rows import TelemetryTable, table_of
 
 Partitions = Annotated[list[int] | None, typer.Option("--partition", min=0, help="Of this partition. Repeatable.")]
 Offsets = Annotated[
@@ -40,3 +44,11 @@ def words(
     """What was given, for an audit line and for the name of a command that goes on."""
     given = {"partitions": sorted(partitions or ()), "offsets": sorted(offsets or ()), "since": since, "until": until}
     return {name: value for name, value in given.items() if value}
+
+
+def table(name: str, option: str) -> TelemetryTable:
+    """The table that an option names. Raises BadParameter for what is no name of a table."""
+    try:
+        return table_of(name)
+    except PermanentError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

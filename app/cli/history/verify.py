@@ -13,13 +13,13 @@ from app.cli.options import escape_unencodable, quiet, say
 from app.cli.progress import Show, progress
 from app.cli.render.verify import verify_lines, verify_notes, verify_progress
 from app.cli.stopping import interruptible
-from app.errors import IotStreamError, PermanentError
+from app.errors import IotStreamError
 from app.history.verification.ledger import EXAMPLES, VerifyLedger, VerifyVerdict
 from app.history.verification.verify import VerifyRequest
 from app.history.verification.verify import verify as verified
 from app.inspect.text import json_line
 from app.kafka.reading.offset_ranges import PartError
-from app.postgres.queries.telemetry_rows import TABLE, table_of
+from app.postgres.queries.telemetry_rows import TABLE
 from app.settings import Settings, load
 
 User = Annotated[str | None, typer.Option("--user", help="Records and rows of this user (or node) alone.")]
@@ -87,10 +87,7 @@ def exit_code(found: VerifyLedger, strict: bool) -> int:
 
 def checked(table: str, user: str | None) -> None:
     """Raises BadParameter for what is no name of a table, and for an id that is not UTF-8."""
-    try:
-        table_of(table)
-    except PermanentError as error:
-        raise typer.BadParameter(str(error), param_hint="--table") from None
+    selecting.table(table, "--table")
     try:
         (user or "").encode()
     except UnicodeEncodeError:

@@ -1,24 +1,9 @@
-"""Which names of tables are taken, and that a table of another database is another one."""
+"""A table of another database is another one."""
 
-import pytest
 from pydantic import SecretStr
 
-from app.errors import PermanentError
-from app.history.target_table import place_of, sql_name
+from app.history.target_table import place_of
 from app.settings import Settings
-
-
-@pytest.mark.parametrize(
-    ("text", "name"), [("readings_again", '"readings_again"'), ("other.t1", '"other"."t1"'), ("user", '"user"')]
-)
-def test_a_plain_name_is_taken(text: str, name: str) -> None:
-    assert sql_name(text) == name
-
-
-@pytest.mark.parametrize("text", ["", "Readings", "a-b", 'a"b', "a.b.c", ".a", "a.", "1a", "a b", "x" * 64, "t;--"])
-def test_any_other_is_refused(text: str) -> None:
-    with pytest.raises(PermanentError, match="no name of a table"):
-        sql_name(text)
 
 
 def place(url: str) -> str:
