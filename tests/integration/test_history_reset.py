@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from app.kafka.access import Access
 from app.kafka.group_state import members_of, offsets_of_group
 from app.kafka.topics import create, wanted
 from app.local.servers.kafka_jars import kafka_jars
-from tests.integration.history_rig import BEGIN, audit_lines, history, numbers, reading, send
+from tests.integration.history_rig import audit_lines, history, numbers, reading, send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, behind, until
 
@@ -32,14 +32,20 @@ async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique:
     return made
 
 
-async def hourly(site: Site) -> None:
-    """Ten records in partition 0 and five in partition 1, each an hour after the one before, the last now."""
-    now = BEGIN + timedelta(hours=3)
+async def hourly(site: Site) -> datetime:
+    """Ten records in partition 0 and five in partition 1, each an hour after the one before, the last now: when."""
+    now = datetime.now(UTC).replace(microsecond=0)
     for partition, count in ((0, 10), (1, 5)):
         for number in range(count):
             written = now - timedelta(hours=count - 1 - number)
             payload = reading(100 * partition + number, time=written.isoformat())
             await send(site, [payload], partition=partition, written=written)
+    return now
+
+
+def words_of(value: object) -> str | None:
+    """How a test is called after words of a command line."""
+    return " ".join(value) if isinstance(value, tuple) else None
 
 
 async def nobody_is_left(site: Site) -> None:
@@ -80,10 +86,10 @@ async def test_rows_that_are_gone_are_stored_again_and_nobody_is_alerted_again(s
         await nobody_is_left(site)
         await site.fetch("DELETE FROM raw_telemetry WHERE sequence_id >= 3")
 
-        told = await history(site, "reset", "--to-earliest")
-        assert told.code == 0, told.error
-        assert "11 would be read again" in told.out
-        assert "nothing is done yet: give --yes" in told.error
+        shown = await history(site, "reset", "--to-earliest")
+        assert shown.code == 0, shown.error
+        assert "11 would be read again" in shown.out
+        assert "nothing is done yet: give --yes" in shown.error
         assert behind(await site.committed(), ends) == {}
         assert audit_lines(site.directory / "audit.jsonl") == []
 
@@ -112,8 +118,8 @@ async def test_a_reset_is_refused_while_a_worker_runs_and_names_it(site: Site) -
         assert "has 1 member: " in refused.error
         assert "with partitions 0, 1, 2" in refused.error
         assert await site.committed() == before
-        told = (await history(site, "reset", "--to-earliest", "--json")).json
-        assert [one["partitions"] for one in told["members"]] == [[0, 1, 2]]
+        shown = (await history(site, "reset", "--to-earliest", "--json")).json
+        assert [one["partitions"] for one in shown["members"]] == [[0, 1, 2]]
         assert audit_lines(site.directory / "audit.jsonl") == [], "nothing was done"
         worker.stop()
 
@@ -147,7 +153,7 @@ async def test_a_static_member_that_was_killed_is_named_until_its_session_ends(
         (("--offset", "0:7", "--offset", "1:5"), {0: 7, 1: 5}),
         (("--offset", "3", "--partition", "0", "--partition", "1"), {0: 3, 1: 3}),
     ],
-    ids=" ".join,
+    ids=words_of,
 )
 async def test_where_offsets_are_set(site: Site, words: Sequence[str], expected: dict[int, int]) -> None:
     await hourly(site)
@@ -160,13 +166,13 @@ async def test_where_offsets_are_set(site: Site, words: Sequence[str], expected:
 
 
 async def test_the_times_of_both_ends_are_shown_and_what_is_passed_over_is_no_row(site: Site) -> None:
-    await hourly(site)
-    told = (await history(site, "reset", "--until", "90m", "--json")).json
-    first = told["partitions"][0]
+    now = await hourly(site)
+    shown = (await history(site, "reset", "--until", "90m", "--json")).json
+    first = shown["partitions"][0]
     assert (first["committed"], first["at"], first["to"], first["skipped"]) == (None, 0, 8, 8)
-    now_ms = int((BEGIN + timedelta(hours=3)).timestamp() * 1000)
+    now_ms = int(now.timestamp() * 1000)
     assert (first["at_ms"], first["to_ms"]) == (now_ms - 9 * 3_600_000, now_ms - 3_600_000)
-    assert told["partitions"][2]["to_ms"] is None, "an empty partition"
+    assert shown["partitions"][2]["to_ms"] is None, "an empty partition"
     assert "11 are passed over: no worker stores" in (await history(site, "reset", "--until", "90m", "--yes")).out
     with site.program("worker") as worker:
         await worker.ready()
@@ -183,8 +189,8 @@ async def test_an_offset_counts_for_the_log_that_it_was_set_for_and_no_other(sit
     assert (held.offset, held.metadata.startswith("log=")) == (7, True)
     await made_anew(site)
     await hourly(site)
-    told = (await history(site, "reset", "--offset", "0:7", "--json")).json
-    assert (told["partitions"][0]["committed"], told["partitions"][0]["at"]) == (None, 0)
+    shown = (await history(site, "reset", "--offset", "0:7", "--json")).json
+    assert (shown["partitions"][0]["committed"], shown["partitions"][0]["at"]) == (None, 0)
     with site.program("worker") as worker:
         await worker.ready()
         await site.settled_input()
@@ -222,7 +228,7 @@ async def test_kafkas_own_tool_does_the_same(site: Site) -> None:
         (("--offset", "7:1"), "there is no partition 7"),
         (("--offset", "0:1", "--offset", "0:2"), "two ranges of partition 0"),
     ],
-    ids=" ".join,
+    ids=words_of,
 )
 async def test_a_place_that_the_topic_does_not_have_is_wrong_usage(site: Site, words: Sequence[str], said: str) -> None:
     await hourly(site)
