@@ -191,9 +191,9 @@ def _manifest(asked: ExportRequest) -> ExportManifest | None:
     folder, path = asked.output, asked.output / MANIFEST
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return None
         content = path.read_bytes()
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise PermanentError(f"cannot use the directory {folder}: {error.strerror or error}") from error
     found = read_manifest(content, str(path))
