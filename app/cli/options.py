@@ -52,10 +52,13 @@ def moment(text: str | None, option: str) -> int | None:
     """
     if text is None:
         return None
+    with suppress(PermanentError):
+        return int((time.time() - duration(text).total_seconds()) * 1000)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        return int((time.time() - past(text, option).total_seconds()) * 1000)
+        what = f"{text!r} is neither an age such as 90s, 15m, 12h, 7d or 2w, nor a time such as 2026-11-21T09:00:00Z"
+        raise typer.BadParameter(what, param_hint=option) from None
     if at.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no offset: write {text}Z for UTC", param_hint=option)
     return int(at.timestamp() * 1000)

@@ -52,6 +52,8 @@ def export(
 
     Example: iot-stream history export --since 24h --output yesterday.parquet
     """
+    if not output:
+        raise typer.BadParameter("name a file or a directory", param_hint="--output")
     place = Path(output)
     into_parts = output.endswith("/") or place.is_dir()
     suffix = _suffix(place, file_format, into_parts)
@@ -90,7 +92,10 @@ def _suffix(output: Path, file_format: str | None, into_parts: bool) -> str:
     if file_format is not None:
         if file_format not in SUFFIXES:
             raise typer.BadParameter(f"there is no {file_format!r}: choose {choices}", param_hint="--format")
-        return SUFFIXES[file_format]
+        suffix = SUFFIXES[file_format]
+        if not into_parts and output.suffix in SUFFIXES.values() and output.suffix != suffix:
+            raise typer.BadParameter(f"{output.name} is to be {file_format}: name it {suffix}", param_hint="--format")
+        return suffix
     if into_parts:
         return SUFFIXES["parquet"]
     if output.suffix not in SUFFIXES.values():

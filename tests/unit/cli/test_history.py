@@ -30,6 +30,9 @@ from app.kafka.group_state import GroupMember
         (["replay", "--into", "t", "--since", "1h", "--until", "2h"], "--until"),
         (["replay", "--into", "t", "--offset", "3:9-1"], "--offset"),
         (["replay", "--into", "t", "--timeout", "0"], "--timeout"),
+        (["export", "--output", ""], "name a file or a directory"),
+        (["export", "--output", "x.txt"], "ends neither in .parquet nor in .csv"),
+        (["export", "--output", "x.parquet", "--format", "csv"], "x.parquet is to be csv: name it .csv"),
         (["forward"], "forward"),
     ],
 )

@@ -1,9 +1,12 @@
 """What several commands share."""
 
+import time
+from datetime import UTC, datetime
+
 import pytest
 import typer
 
-from app.cli.options import ways_in, ways_out
+from app.cli.options import moment, ways_in, ways_out
 from app.local.layout import SINKS, WAYS
 
 
@@ -26,3 +29,28 @@ def test_ways_out_are_named_as_ways_in_are() -> None:
         ways_out("parquet,kafka")
     assert str(refused.value).startswith("'kafka': name parquet, influx, redis, http_feed, grpc, or all")
     assert refused.value.param_hint == "--sinks"
+
+
+def test_a_moment_is_an_age_or_a_time() -> None:
+    before = int(time.time() * 1000) - 12 * 3_600_000
+    aged = moment("12h", "--since")
+    assert aged is not None
+    assert before <= aged <= int(time.time() * 1000) - 12 * 3_600_000 + 1
+    assert moment("2026-11-21T10:00:00+01:00", "--since") == datetime(2026, 11, 21, 9, tzinfo=UTC).timestamp() * 1000
+    assert moment(None, "--since") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("yesterday", "neither an age such as 90s, 15m, 12h, 7d or 2w, nor a time such as 2026-11-21T09:00:00Z"),
+        ("-5h", "neither an age"),
+        ("0s", "neither an age"),
+        ("2026-11-21T09:00:00", "write 2026-11-21T09:00:00Z for UTC"),
+    ],
+)
+def test_a_wrong_moment_is_named_with_both_forms(text: str, said: str) -> None:
+    with pytest.raises(typer.BadParameter) as refused:
+        moment(text, "--until")
+    assert said in str(refused.value)
+    assert refused.value.param_hint == "--until"
