@@ -84,11 +84,16 @@ class PartOfTopic(Struct, frozen=True):
         return PartitionRange(begin, max(begin, end))
 
     def check(self, partitions: int) -> None:
-        """Raises PartError for a partition that a topic of so many does not have, and for two ranges of one."""
+        """Raises PartError for a partition that a topic of so many does not have, for two ranges of one, and for a
+        range of a partition that is left out.
+        """
         named = [*self.partitions, *(one.partition for one in self.offsets if one.partition is not None)]
         if strange := [str(one) for one in sorted(set(named)) if one >= partitions]:
             most = partitions - 1
             raise PartError(f"there is no partition {', '.join(strange)}: the topic's are 0 to {most}")
+        for one in self.offsets:
+            if self.partitions and one.partition is not None and one.partition not in self.partitions:
+                raise PartError(f"--offset names partition {one.partition}, which --partition leaves out")
         for partition in range(partitions):
             found = [one for one in self.offsets if one.partition in (None, partition)]
             if len(found) > 1:

@@ -87,7 +87,6 @@ def test_what_is_no_range_is_refused(text: str) -> None:
         (PartOfTopic(offsets=(OffsetRange(0, 500, 600),)), {0: (110, 110)}),
         (PartOfTopic(offsets=(OffsetRange(0, 0, 5),)), {0: (10, 10)}),
         (PartOfTopic((0,), (OffsetRange(None, 70, None),), 1_500, 1_700), {0: (70, 81)}),
-        (PartOfTopic((1,), (OffsetRange(0, 70, None),)), {}),
     ],
 )
 async def test_the_offsets_of_a_part_are_those_that_fit_every_option(
@@ -101,6 +100,7 @@ async def test_the_offsets_of_a_part_are_those_that_fit_every_option(
     [
         (PartOfTopic(partitions=(1, 3, 7)), "no partition 3, 7: the topic's are 0 to 2"),
         (PartOfTopic(offsets=(OffsetRange(3, 0, None),)), "no partition 3"),
+        (PartOfTopic((0, 1), (OffsetRange(2, 0, 5),)), "--offset names partition 2, which --partition leaves out"),
         (PartOfTopic(offsets=(OffsetRange(1, 0, 5), OffsetRange(1, 8, 9))), "two ranges of partition 1"),
         (PartOfTopic(offsets=(OffsetRange(None, 0, 5), OffsetRange(2, 8, 9))), "two ranges of partition 2"),
     ],
