@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +12,7 @@ from app.cli.data.local_target import local_stack
 from app.cli.history import selecting
 from app.cli.options import Directory, quiet, say
 from app.cli.render.history import counted, member_lines, reset_lines
+from app.cli.stopping import interruptible
 from app.errors import PermanentError
 from app.history.reset import ResetPlan, carry_out, plan
 from app.inspect.text import json_line
@@ -74,17 +75,14 @@ def reset(
     try:
         found, members = asyncio.run(_look(settings, asked))
         if yes:
-            with _stopped(stack.layout if stack is not None else None):
+            with _worker_stopped(stack.layout) if stack is not None else nullcontext():
                 found = asyncio.run(_act(settings, asked, words, patience))
     except PartError as error:
         raise typer.BadParameter(str(error), param_hint="--offset" if offset else "--partition") from None
-    if as_json:
-        print(json_line(_as_json(settings, found, members, done=yes)))
-    else:
-        print(*reset_lines(settings.group_id, found, done=yes), sep="\n")
-        if not yes:
-            print(*member_lines(settings.group_id, members, will_be_stopped=stop), sep="\n", end="")
-            say("nothing is done yet: give --yes")
+    _report(settings, found, members, stop=stop, done=yes, as_json=as_json)
+    if yes and stack is not None:
+        say("starting the worker again")
+        wait_until_well(stack.layout)
 
 
 def _asked(
@@ -118,10 +116,11 @@ async def _act(settings: Settings, asked: PartOfTopic, words: dict[str, object],
     await _wait_for_no_member(settings, patience)
     found, _ = await _look(settings, asked)
     what = {"group": group, "topic": found.topic, "to": words}
-    async with audited(settings, "history reset", what) as audit:
-        await carry_out(kafka, group, found)
-        audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
-        audit.outcome = "done"
+    with interruptible():  # Ctrl-C waits for Kafka's answer: else nobody would know whether the offsets are set
+        async with audited(settings, "history reset", what) as audit:
+            await carry_out(kafka, group, found)
+            audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
+            audit.outcome = "done"
     return found
 
 
@@ -141,16 +140,24 @@ async def _wait_for_no_member(settings: Settings, seconds: float) -> None:
 
 
 @contextmanager
-def _stopped(layout: Layout | None) -> Iterator[None]:
-    """The worker of a local stack stopped for the block, and well again afterwards; None: nothing is stopped."""
-    with ExitStack() as held:
-        if layout is not None:
-            say("stopping the worker of the local stack")
-            held.enter_context(worker_held(layout))
+def _worker_stopped(layout: Layout) -> Iterator[None]:
+    """The worker of a local stack stopped for the block; the supervisor starts it again afterwards."""
+    say("stopping the worker of the local stack")
+    with worker_held(layout):
         yield
-    if layout is not None:
-        say("starting it again")
-        wait_until_well(layout)
+
+
+def _report(
+    settings: Settings, found: ResetPlan, members: Sequence[GroupMember], *, stop: bool, done: bool, as_json: bool
+) -> None:
+    """Say it now: what comes after that takes a minute, and may fail."""
+    if as_json:
+        print(json_line(_as_json(settings, found, members, done=done)), flush=True)
+        return
+    print(*reset_lines(settings.group_id, found, done=done), sep="\n", flush=True)
+    if not done:
+        print(*member_lines(settings.group_id, members, will_be_stopped=stop), sep="\n", end="", flush=True)
+        say("nothing is done yet: give --yes")
 
 
 def _as_json(settings: Settings, found: ResetPlan, members: Sequence[GroupMember], *, done: bool) -> dict[str, Any]:
