@@ -1,6 +1,7 @@
 """`iot-stream history reset` on a real Kafka, with real workers: offsets that are set, members, what is read again."""
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from psutil import Process
 
 from app.kafka.access import Access
 from app.kafka.group_state import members_of, offsets_of_group
 from app.kafka.topics import create, wanted
 from app.local.servers.kafka_jars import kafka_jars
-from tests.integration.history_rig import audit_lines, history, numbers, reading, send
+from tests.integration.history_rig import audit_lines, history, numbers, reading, running, send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, behind, until
 
@@ -121,6 +123,27 @@ async def test_a_reset_is_refused_while_a_worker_runs_and_names_it(site: Site) -
         shown = (await history(site, "reset", "--to-earliest", "--json")).json
         assert [one["partitions"] for one in shown["members"]] == [[0, 1, 2]]
         assert audit_lines(site.directory / "audit.jsonl") == [], "nothing was done"
+        worker.stop()
+
+
+async def test_ctrl_c_while_the_worker_is_waited_for_sets_nothing(site: Site) -> None:
+    await hourly(site)
+    with site.program("worker") as worker:
+        await worker.ready()
+        await site.settled_input()
+        before = await site.committed()
+        async with running(site, "reset", "--to-earliest", "--yes", "--wait", "600") as process:
+
+            async def asks() -> bool:
+                port = int(site.kafka.rpartition(":")[2])
+                return any(one.raddr and one.raddr.port == port for one in Process(process.pid).net_connections())
+
+            await until(asks, 60, lambda: "the command has not asked Kafka")
+            process.send_signal(signal.SIGINT)
+            out, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, out) == (130, b"")
+        assert await site.committed() == before
+        assert audit_lines(site.directory / "audit.jsonl") == []
         worker.stop()
 
 
