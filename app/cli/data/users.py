@@ -14,6 +14,7 @@ from app.cli.data.tokens import token
 from app.cli.options import Directory
 from app.cli.render.table import print_table
 from app.core.routing.mqtt_acl import AclRule, name_fault, rule
+from app.errors import PermanentError
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.queries.mqtt_accounts import MqttAccount, accounts, password_fault
 from app.settings import Settings, load
@@ -75,7 +76,7 @@ def add(
         what = "Mosquitto cannot bind an account to a client id: leave the option out, or use EMQX"
         raise typer.BadParameter(what, param_hint="--client-id")
     if broker and username in broker.accounts:
-        raise typer.BadParameter(f"{username} is an account of the local stack itself", param_hint="username")
+        raise PermanentError(f"{username} is an account of the local stack itself")
     password = _password(password_file)
 
     async def done() -> None:
