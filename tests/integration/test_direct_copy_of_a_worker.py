@@ -46,7 +46,7 @@ async def stored(site: Site) -> int:
 
 
 async def test_a_live_stream_goes_straight_in_and_what_comes_again_is_staged(site: Site) -> None:
-    with site.program("first worker", "worker") as worker:
+    with site.program("worker", "first worker") as worker:
         await worker.ready()
         for first in range(0, 5 * RUN, RUN):
             await send(site, first)
@@ -56,7 +56,7 @@ async def test_a_live_stream_goes_straight_in_and_what_comes_again_is_staged(sit
         await send(site, 5 * RUN)
         await until(lambda: _more_than(site, 5 * RUN), 30, lambda: "nothing more is stored")
         worker.kill()  # what was stored and not committed comes again, to a worker that stages its first batches
-    with site.program("second worker", "worker") as worker:
+    with site.program("worker", "second worker") as worker:
         await worker.ready()
         await site.settled_input()
         assert await stored(site) == 6 * RUN
