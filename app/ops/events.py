@@ -66,6 +66,10 @@ class StoreReport:
         metrics.COPIES_FAILED.inc()
         metrics.COPY_DEAD_ROWS.inc(dead_rows)
 
+    def abandoned_copies_ended(self, count: int) -> None:
+        """Backends that waited for more of a COPY whose worker has given it up, or does not run, were ended."""
+        log.warning("abandoned_copies_ended", count=count)
+
     def database_failed(self, part: str, kind: str, error: str) -> None:
         """A call of `part` (live, late, ...) failed and will be made again; many that fail alike share a log line.
 

@@ -123,6 +123,31 @@ async def test_a_table_that_copy_does_not_fit_is_never_copied_into(database: str
         assert reported.failed == []
 
 
+async def test_a_column_that_gets_another_type_under_way_is_stored_as_ever(database: str) -> None:
+    """COPY takes eight bytes for eight bytes: those of a double for a bigint."""
+    reported = ReportedEvents()
+    async with opened(database, reported, writes_in_flight=1) as store, connected(database) as admin:
+        partition = Partition(store, reported)
+        await partition.write(batch(0))
+        assert await partition.write(batch(1)) == (WriteResult(SIZE), SIZE, 0)
+        await admin.execute("ALTER TABLE raw_telemetry ALTER battery TYPE bigint")
+        assert await partition.write(batch(2)) == (WriteResult(SIZE), 0, 1)
+        found = await admin.fetch("SELECT DISTINCT battery FROM raw_telemetry")
+        assert [one["battery"] for one in found] == [row(0)[5]]
+
+
+async def test_a_repeated_key_with_a_bad_value_is_refused_as_ever(database: str) -> None:
+    reported = ReportedEvents()
+    async with opened(database, reported) as store, connected(database) as admin:
+        await admin.execute("ALTER TABLE raw_telemetry ADD CHECK (battery < 1000)")
+        partition = Partition(store, reported)
+        await partition.write(batch(0))
+        bad = (*batch(1)[0][:5], 2000.0, *batch(1)[0][6:])
+        written, copied, failed = await partition.write([*batch(1), bad])
+        assert (written.rows, written.duplicates, copied, failed) == (SIZE, 0, 0, 0)
+        assert [index for index, _ in written.refused] == [SIZE]
+
+
 async def test_rows_that_a_trigger_leaves_out_count_as_they_do_staged(database: str) -> None:
     reported = ReportedEvents()
     async with connected(database) as admin:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 from msgspec.structs import replace
 
 from app.core.batch.batch import Batch
@@ -29,6 +30,7 @@ from app.pipeline.partition_queue import StoreOutcome
 from app.pipeline.pipeline import Pipeline
 from app.ports import Lease, Seconds
 from app.postgres.circuit_breaker import BreakerState
+from app.postgres.store.direct_copy import DirectCopy
 from app.postgres.store.store import LiveWrites, TimescaleStore
 from app.postgres.store.write_queue import PendingWrite
 from app.settings import Settings
@@ -155,12 +157,35 @@ class TakesAViolationForDuplicates(TimescaleStore):
 
 
 class _Hasty(LiveWrites):
-    async def _store_alone(self, session: Any, pending: PendingWrite, direct: bool, failed: bool) -> None:
-        if direct:
-            written = await session.direct.store(pending.rows, pending.effects)
-            self._settle(pending, written or WriteResult(0, len(pending.rows)))
-        else:
-            await super()._store_alone(session, pending, False, failed)
+    async def store(self, session: Any, group: Sequence[PendingWrite]) -> int:
+        session.direct.__class__ = _HastyCopy
+        return await super().store(session, group)
+
+
+class _HastyCopy(DirectCopy):
+    """Of a COPY that met a row that is there already, all rows are duplicates; the new ones are lost."""
+
+    async def _copy(self, rows: Sequence[Row]) -> int:
+        try:
+            return await super()._copy(rows)
+        except asyncpg.UniqueViolationError:
+            return 0
+
+
+class CountsWhatAFailedCopySent(TimescaleStore):
+    def __init__(self, settings: Settings, interrupt: asyncio.Event, lease: Lease) -> None:
+        super().__init__(settings, interrupt, lease=lease)
+        self._live._work = _Hopeful(settings.copy_min_rows, settings.direct_copy_min_rows)
+
+
+class _Hopeful(LiveWrites):
+    """Nothing is lost; but rows that were there already, and were staged for it, count as stored."""
+
+    def _settle(self, pending: PendingWrite, written: WriteResult, failed: bool = False) -> None:
+        if failed:
+            sent = written.rows + written.duplicates
+            written = WriteResult(sent, 0, written.refused, written.refused_effects)
+        super()._settle(pending, written, failed)
 
 
 class AsksForTheLeaseOnceOnly(TimescaleStore):
@@ -282,7 +307,7 @@ plant("processor", clocks.GivesAnIdTwice)
 plant("states", clocks.ForgetsTheRun)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
-plant("store", TakesAViolationForDuplicates)
+plant("store", TakesAViolationForDuplicates, CountsWhatAFailedCopySent)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)
 plant("consumer", DropsWithoutSeekingBack, TakesWhatItDroppedForMarkers, HasOneFlagForAllRebalances)
 plant("ledger", CountsDuplicatesAsStored)

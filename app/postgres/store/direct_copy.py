@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from app.core.batch.copy_policy import distinct
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
+from app.core.schema.schema import Schema
 from app.errors import IotStreamError
 from app.postgres.connect import Connection
 from app.postgres.events import StoreEvents
@@ -39,7 +40,7 @@ class CopySession(SavepointSession, Protocol):
     connection: Connection
     keeps_state: bool
 
-    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
+    async def copy_into(self, table: str, rows: Sequence[Row], where: str | None = None) -> int:
         """COPY the rows into a table; how many are there now. Raises EncodingError or DATABASE_ERRORS."""
 
 
@@ -49,6 +50,7 @@ class DirectCopy:
     def __init__(self, session: CopySession, events: StoreEvents) -> None:
         self._session, self._events = session, events
         self._fits: bool | None = None  # None: not asked yet
+        self._of_these_types = _of_these_types(session.schema)
 
     async def fits(self) -> bool:
         """Whether the table is such that COPY and INSERT store the same; asked once. Raises DATABASE_ERRORS."""
@@ -62,10 +64,12 @@ class DirectCopy:
     async def store(self, rows: Sequence[Row], effects: Sequence[Effect]) -> WriteResult | None:
         """Store one caller's rows, none of which is there yet, and effects, in one transaction.
 
-        Rows that repeat a row before them are left out, and are duplicates. None: nothing is stored, and the write has
-        to be staged. Raises DATABASE_ERRORS for an outage.
+        Rows that are equal to a row before them are left out, and are duplicates. None: nothing is stored, and the
+        write has to be staged. Raises DATABASE_ERRORS for an outage.
         """
         once = distinct(rows)
+        if once is None:
+            return None
         alone = not effects and self._session.keeps_state  # a single statement is its own transaction
         count = await self._tried(once, self._copy(once) if alone else self._transaction(once, effects))
         return None if count is None else WriteResult(count, len(rows) - count)
@@ -87,7 +91,7 @@ class DirectCopy:
         return [WriteResult(len(one)) for one, _ in writes]
 
     async def _copy(self, rows: Sequence[Row]) -> int:
-        return await self._session.copy_into(TABLE, rows)
+        return await self._session.copy_into(TABLE, rows, self._of_these_types)
 
     async def _transaction(self, rows: Sequence[Row], effects: Sequence[Effect], *, all_new: bool = False) -> int:
         async with self._session.transaction():
@@ -116,6 +120,16 @@ class DirectCopy:
             attempt.close()  # where it never began
         self._events.copied(count)
         return count
+
+
+def _of_these_types(schema: Schema) -> str:
+    """A condition on every row that costs nothing, and an error where a column has got another type by now.
+
+    Types are asked for once on a connection (fits). To a column that was made a bigint since, COPY would take the eight
+    bytes of a double for a number; no comparison of arrays casts, so the server refuses the statement.
+    """
+    same = (f'ARRAY["{name}"] = ARRAY[]::{kind}[]' for name, kind in zip(schema.names, schema.types, strict=True))
+    return " OR ".join(("true", *same))
 
 
 class _LeftOutError(IotStreamError):

@@ -24,6 +24,7 @@ from app.postgres.events import StoreEvents
 from app.postgres.schema.telemetry_table import TABLE
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached
 from app.postgres.store import config_edits
+from app.postgres.store.abandoned_copy import end_abandoned_copies
 from app.postgres.store.bisect import bisect, is_data
 from app.postgres.store.direct_copy import DirectCopy
 from app.postgres.store.encode_check import EncodingError
@@ -148,10 +149,14 @@ class WriteSession:
         await self.copy_into(STAGING, rows)
         return _count(await self.connection.execute(self._from_staging))
 
-    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
-        """COPY the rows into a table; how many are there now. Raises EncodingError or DATABASE_ERRORS."""
+    async def copy_into(self, table: str, rows: Sequence[Row], where: str | None = None) -> int:
+        """COPY the rows, of which `where` is true, into a table; how many are there now.
+
+        Raises EncodingError or DATABASE_ERRORS.
+        """
+        copy, names = self.connection.copy_records_to_table, self.schema.names
         try:
-            return _count(await self.connection.copy_records_to_table(table, records=rows, columns=self.schema.names))
+            return _count(await copy(table, records=rows, columns=names, where=where))
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DATABASE_ERRORS):
                 raise
@@ -194,9 +199,12 @@ class Lane:
         session = WriteSession(connection, schema, keeps_state=keeps_state, lease=self._lease, events=self._events)
         try:
             await session.prepare()
+            ended = await end_abandoned_copies(connection, self._settings.database_timeout + GRACE)
         except BaseException:
             connection.terminate()
             raise
+        if ended:
+            self._events.abandoned_copies_ended(ended)
         self.session = session
         return session
 

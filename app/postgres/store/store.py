@@ -234,4 +234,7 @@ def _clean(pending: PendingWrite, written: WriteResult) -> bool:
     """Whether COPY into the table would have taken the rows: repeats among themselves are found beforehand."""
     if written.refused or written.refused_effects:
         return False
-    return not written.duplicates or written.duplicates == len(pending.rows) - len(distinct(pending.rows))
+    if not written.duplicates:
+        return True
+    once = distinct(pending.rows)
+    return once is not None and written.duplicates == len(pending.rows) - len(once)

@@ -61,7 +61,7 @@ class Session:
         yield
         self.done.append("commit")
 
-    async def copy_into(self, table: str, rows: Sequence[Row]) -> int:
+    async def copy_into(self, table: str, rows: Sequence[Row], where: str | None = None) -> int:
         self.done.append(f"copy {len(rows)} into {table}")
         if self.error:
             raise self.error
@@ -135,6 +135,14 @@ async def test_rows_alone_are_one_statement() -> None:
     copy, reported = direct(session)
     assert await copy.store([*ROWS, ROWS[0]], ()) == WriteResult(3, 1)
     assert (session.done, reported.rows) == (["copy 3 into raw_telemetry"], [3])
+
+
+async def test_rows_of_one_key_that_differ_try_nothing() -> None:
+    """The database may refuse the second, which it has to see for that."""
+    session = Session()
+    copy, reported = direct(session)
+    assert await copy.store([*ROWS, (*ROWS[0][:4], 1.0)], ()) is None
+    assert (session.done, reported.dead) == ([], [])
 
 
 async def test_effects_come_after_the_rows_in_their_transaction() -> None:
