@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import asyncpg
 import pytest
@@ -10,25 +10,30 @@ import pytest
 from app.core.batch.copy_policy import PartitionEpoch
 from app.core.batch.effects import WriteResult
 from app.core.model.records import Row
+from app.postgres.connect import Connection
+from app.postgres.store.abandoned_copy import end_abandoned_copies
 from tests import DEFAULT
 from tests.contract.postgres.test_store import row
-from tests.integration.stores import ReportedEvents, connected, count, opened
+from tests.integration.stores import ReportedEvents, connected, count, opened, until
 
 pytestmark = pytest.mark.integration
 
-ROWS = [row(n) for n in range(5000)]  # more than a client sends at once
+ORIGIN = PartitionEpoch(0, 1)
+ROWS = [row(n) for n in range(10_000)]  # more than a client keeps back before it sends the first
 TIMEOUT = 0.5  # seconds, of a statement
 SESSION = {"statement_timeout": f"{TIMEOUT}s", "application_name": "iot-stream store"}
 
 
 @contextlib.asynccontextmanager
-async def stalled_copy(database: str, table: str = "raw_telemetry") -> AsyncIterator[asyncpg.Connection]:
+async def stalled_copy(
+    database: str, table: str = "raw_telemetry", rows: Sequence[Row] = ROWS, session: Mapping[str, str] = SESSION
+) -> AsyncIterator[Connection]:
     """A connection that has sent rows of a COPY, and sends no more."""
-    connection = await asyncpg.connect(database, server_settings=SESSION)
+    connection = await asyncpg.connect(database, server_settings=dict(session))
     ended = asyncio.Event()
 
     async def sent() -> AsyncIterator[Row]:
-        for one in ROWS:
+        for one in rows:
             yield one
         await ended.wait()
 
@@ -62,7 +67,25 @@ async def test_its_rows_are_stored_by_whoever_writes_them_next(database: str, ca
         stalled_copy(database),
         opened(database, reported, database_timeout=TIMEOUT, database_statement_cache=cached) as store,
     ):
-        written = store.write(ROWS[:200], (), PartitionEpoch(0, 1))
-        assert await asyncio.wait_for(written, 30) == WriteResult(200)
+        await store.write([row(20_000 + n) for n in range(200)], (), ORIGIN)  # after which COPY goes straight in
+        assert await asyncio.wait_for(store.write(ROWS[:200], (), ORIGIN), 30) == WriteResult(200)
         assert any(error.startswith("57014") for error in reported.failed)
-    assert await count(database) == 200
+    assert await count(database) == 400
+
+
+async def test_no_other_copy_is_ended(database: str) -> None:
+    """Not one that is younger, nor one of anybody else: an operator may import for hours."""
+    theirs = [row(n) for n in range(100_000, 110_000)]
+    elsewhere = {**SESSION, "application_name": "psql"}
+    async with connected(database) as admin:
+        await admin.execute("CREATE TABLE spare (LIKE raw_telemetry)")
+        async with (
+            stalled_copy(database) as ours,
+            stalled_copy(database, rows=theirs, session=elsewhere) as operator,
+            stalled_copy(database, "spare") as other,
+        ):
+            assert await end_abandoned_copies(admin, 60) == 0
+            assert await end_abandoned_copies(admin, 0) == 1
+            await until(ours.is_closed)
+            assert not operator.is_closed()
+            assert not other.is_closed()
