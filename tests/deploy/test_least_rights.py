@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +43,7 @@ async def send(site: Site, messages: list[tuple[str, dict[str, object]]]) -> Non
     async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
         for topic, fields in messages:
             payload = json.dumps(fields).encode()
-            record = to_record(Publish(topic, payload, 0, []), 1_795_248_000_123)
+            record = to_record(Publish(topic, payload, 0, []), int(time.time() * 1000))
             await producer.send_and_wait(
                 site.settings.kafka_topic, record.value, key=record.key, headers=list(record.headers)
             )
