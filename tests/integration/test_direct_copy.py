@@ -130,10 +130,10 @@ async def test_a_column_that_gets_another_type_under_way_is_stored_as_ever(datab
         partition = Partition(store, reported)
         await partition.write(batch(0))
         assert await partition.write(batch(1)) == (WriteResult(SIZE), SIZE, 0)
-        await admin.execute("ALTER TABLE raw_telemetry ALTER battery TYPE bigint")
+        await admin.execute("ALTER TABLE raw_telemetry ALTER temperature TYPE bigint")
         assert await partition.write(batch(2)) == (WriteResult(SIZE), 0, 1)
-        found = await admin.fetch("SELECT DISTINCT battery FROM raw_telemetry")
-        assert [one["battery"] for one in found] == [row(0)[5]]
+        found = await admin.fetch("SELECT DISTINCT temperature FROM raw_telemetry")
+        assert [one["temperature"] for one in found] == [22]  # of 21.5
 
 
 async def test_a_repeated_key_with_a_bad_value_is_refused_as_ever(database: str) -> None:
