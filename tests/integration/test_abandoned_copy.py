@@ -14,7 +14,7 @@ from app.postgres.connect import Connection
 from app.postgres.store.abandoned_copy import end_abandoned_copies
 from tests import DEFAULT
 from tests.contract.postgres.test_store import row
-from tests.integration.stores import ReportedEvents, connected, count, opened, until
+from tests.integration.stores import ReportedEvents, as_role, connected, count, opened, until
 
 pytestmark = pytest.mark.integration
 
@@ -56,21 +56,21 @@ async def stalled_copy(
 
 @pytest.mark.parametrize("cached", [True, False])
 async def test_its_rows_are_stored_by_whoever_writes_them_next(database: str, cached: bool) -> None:
-    reported = ReportedEvents()
-    if not cached:  # no settings of a session are sent then
-        async with connected(database) as admin:
-            await admin.execute(
-                f"ALTER ROLE CURRENT_USER IN DATABASE {database.rpartition('/')[2]} "
-                f"SET statement_timeout = '{TIMEOUT}s'"
-            )
+    """With the rights that a worker's account has; without a statement cache no settings of a session are sent."""
+    reported, dsn, name = ReportedEvents(), as_role(database, "iot_worker", "w0rk"), database.rpartition("/")[2]
+    async with connected(database) as admin:
+        await admin.execute("ALTER ROLE iot_worker PASSWORD 'w0rk'")
+        await admin.execute(f"ALTER ROLE iot_worker IN DATABASE {name} SET statement_timeout = '{TIMEOUT}s'")
     async with (
-        stalled_copy(database),
-        opened(database, reported, database_timeout=TIMEOUT, database_statement_cache=cached) as store,
+        stalled_copy(dsn),
+        opened(dsn, reported, database_timeout=TIMEOUT, database_statement_cache=cached) as store,
     ):
         await store.write([row(20_000 + n) for n in range(200)], (), ORIGIN)  # after which COPY goes straight in
+        await store.write([row(30_000 + n) for n in range(200)], (), ORIGIN)
+        assert reported.copied_rows == [200]
         assert await asyncio.wait_for(store.write(ROWS[:200], (), ORIGIN), 30) == WriteResult(200)
         assert any(error.startswith("57014") for error in reported.failed)
-    assert await count(database) == 400
+    assert await count(database) == 600
 
 
 async def test_no_other_copy_is_ended(database: str) -> None:

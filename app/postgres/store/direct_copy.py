@@ -79,16 +79,20 @@ class DirectCopy:
     ) -> list[WriteResult] | None:
         """Store the rows and effects of several callers, if all rows are new; the answer to each.
 
-        None and raises as above.
+        Repeats, None and raises as above; a row that two callers have is staged.
         """
-        rows = [row for one, _ in writes for row in one]
+        once = [distinct(one) for one, _ in writes]
+        rows = [row for each in once for row in each or ()]
         effects = [effect for _, each in writes for effect in each]
         if (
-            distinct(rows) is not rows
+            None in once
+            or distinct(rows) is not rows
             or await self._tried(rows, self._transaction(rows, effects, all_new=True)) is None
         ):
             return None
-        return [WriteResult(len(one)) for one, _ in writes]
+        return [
+            WriteResult(len(new or ()), len(one) - len(new or ())) for (one, _), new in zip(writes, once, strict=True)
+        ]
 
     async def _copy(self, rows: Sequence[Row]) -> int:
         return await self._session.copy_into(TABLE, rows, self._of_these_types)

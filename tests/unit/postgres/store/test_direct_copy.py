@@ -175,6 +175,17 @@ async def test_several_writers_with_a_row_in_common_try_nothing() -> None:
     assert await copy.store_together([(ROWS[:1], [EFFECT]), (ROWS[1:], ())]) == [WriteResult(1), WriteResult(2)]
 
 
+async def test_rows_that_one_of_several_writers_repeats_are_its_duplicates() -> None:
+    session = Session()
+    copy, _ = direct(session)
+    writes = [([*ROWS[:2], ROWS[0]], ()), (ROWS[2:], ())]
+    assert await copy.store_together(writes) == [WriteResult(2, 1), WriteResult(1)]
+    assert session.done == ["begin", "copy 3 into raw_telemetry", "apply 0", "commit"]
+    differs = (*ROWS[0][:4], 1.0)
+    assert await copy.store_together([([ROWS[0], differs], ()), (ROWS[2:], ())]) is None
+    assert len(session.done) == 4
+
+
 async def test_without_the_lease_nothing_begins() -> None:
     class Lost:
         async def ensure(self) -> None:
