@@ -23,6 +23,7 @@ class ReportedEvents(NoStoreEvents):
         self.written: list[int] = []
         self.copied_rows: list[int] = []  # by COPY straight into the table, each
         self.dead_rows: list[int] = []  # of each such COPY that failed
+        self.abandoned = 0  # COPYs that nobody fed any more, and that were ended
         self.failed: list[str] = []
         self.rejected = 0
         self.done = 0  # how often nobody had to act any more
@@ -58,6 +59,9 @@ class ReportedEvents(NoStoreEvents):
 
     def copy_failed(self, dead_rows: int) -> None:
         self.dead_rows.append(dead_rows)
+
+    def abandoned_copies_ended(self, count: int) -> None:
+        self.abandoned += count
 
     def write_finished(self, seconds: float, rows: int) -> None:
         self.written.append(rows)
