@@ -70,7 +70,7 @@ async def test_its_rows_are_stored_by_whoever_writes_them_next(database: str, ca
         assert reported.copied_rows == [200]
         assert await asyncio.wait_for(store.write(ROWS[:200], (), ORIGIN), 30) == WriteResult(200)
         assert any(error.startswith("57014") for error in reported.failed)
-        assert reported.abandoned == 1
+        assert reported.abandoned >= 1
     assert await count(database) == 600
 
 
