@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.faults.test_dead_letter_topic import send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import ROOT, Running, Site
 from tools.audit import audit, expected_alerts
+from tools.command import iot_stream
 from tools.faults.load import RULES, THRESHOLD, messages
 
 pytestmark = pytest.mark.integration
@@ -81,8 +83,17 @@ async def test_all_is_well_until_rows_vanish(site: Site) -> None:
         assert all(one["area"] == "count" for one in missing)
         for device, sequence in map(tuple, gone):
             assert any(f"{site.unique}/{device}, sequence_id {sequence}" in one["what"] for one in missing)
-            assert all("iot-stream history reset --offset " in one["cure"] for one in missing)
+        cures = [re.findall(r"iot-stream (history reset --offset \S+ --yes)", one["cure"]) for one in missing]
         assert (await audit(site, sent, expected_alerts(sent, THRESHOLD))).problems
+        worker.stop()
+        for (cure,) in cures:
+            done = await iot_stream(site.values, *cure.split(), "--wait", "60")
+            assert done.code == 0, done
+        worker.start()
+        await worker.ready()
+        await site.settled_input()
+        code, found = await ask(site, "--metrics", metrics_url(worker), "--count", "100")
+        assert code == 0, [one for one in found if one["level"] != "ok"]
 
 
 async def test_a_dead_letter_that_vanished_is_missed(site: Site) -> None:

@@ -28,7 +28,7 @@ def verify_lines(found: VerifyLedger) -> Iterator[str]:
 def verify_notes(found: VerifyLedger) -> Iterator[str]:
     """What to do next, and what was not looked at."""
     if found.missing.count:
-        places = " ".join(f"--offset {partition}:{at}-" for partition, at in sorted(found.first_missing.items()))
+        places = " ".join(f"--offset {partition}:{at}" for partition, at in sorted(found.first_missing.items()))
         yield f"to have the workers read them again, where rows were not deleted: iot-stream history reset {places}"
     if found.doubtful.count:
         yield "doubtful: the change of value that is set now would keep them; it may have been set otherwise then"
