@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.core.schema.schema import Schema
+from app.errors import PermanentError
 from app.postgres.connect import AWAY, CLOSE_TIMEOUT, Connection, connect
 from app.postgres.queries.sampling_policies import SamplingPolicies, policies_of
-from app.postgres.queries.telemetry_rows import RowKey, TelemetryTable, table_of
+from app.postgres.queries.telemetry_rows import TABLE, RowKey, TelemetryTable, table_of
+from app.postgres.schema.telemetry_table import exists
 from app.postgres.sqlstate import translated
 from app.settings import Settings
 
@@ -59,14 +61,17 @@ class TableAtHand:
 @asynccontextmanager
 async def table_at_hand(settings: Settings, name: str) -> AsyncIterator[TableAtHand]:
     """Connect, and close at the end. Raises TransientError when nobody answers, PermanentError for a name that is no
-    table's.
+    table's, and where there is no such table.
     """
     table = table_of(name)
     with translated("the database", AWAY):
         connection = await connect(settings, "iot-stream history", planned_anew=True)
     try:
         with translated("the database", AWAY):
-            kept_for = await table.kept_for(connection)
+            there, kept_for = await exists(connection, table.sql), await table.kept_for(connection)
+        if not there:
+            cure = f"name another with --table, or make {TABLE}: iot-stream db init"
+            raise PermanentError(f"there is no table {table.sql}: {cure}")
         yield TableAtHand(connection, table, kept_for)
     finally:
         with translated("the database", AWAY):

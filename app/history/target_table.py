@@ -45,7 +45,8 @@ async def prepare(settings: Settings, table: str) -> bool:
         if made:
             await connection.execute(create(settings.telemetry_schema, table))
         if found := await differences(connection, settings.telemetry_schema, table):
-            raise PermanentError("; ".join(f"{one.what}: {one.cure}" for one in found))
+            cure = found[0].cure if len(found) == 1 else "name another table; one that is not there is made"
+            raise PermanentError(f"{'; '.join(one.what for one in found)}: {cure}")
         if not await keeps_rows_once(connection, table):
             key = "(time, user_id, device_id, sequence_id)"
             raise PermanentError(f"{table} would keep rows twice: ALTER TABLE {table} ADD PRIMARY KEY {key}")

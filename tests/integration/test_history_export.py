@@ -258,7 +258,7 @@ def files_of(folder: Path) -> list[str]:
         (["--output", "/proc/none/"], {}, 1, "cannot use the directory /proc/none"),
         (["--output", "x.csv"], {"kafka_broker": "127.0.0.1:1"}, 1, "127.0.0.1:1"),
         (["--output", "x.csv", "--from", "table"], {"database_url": "postgresql://127.0.0.1:1/x"}, 1, "the database"),
-        (["--output", "x.csv", "--from", "table", "--table", "never_made"], {}, 1, "never_made"),
+        (["--output", "x.csv", "--from", "table", "--table", "never_made"], {}, 1, 'there is no table "never_made"'),
     ],
 )
 async def test_bad_input_is_one_line(

@@ -12,7 +12,7 @@ import pytest
 from app.core.model.headers import PACKET_ID, REDELIVERED, RETAINED
 from app.kafka.access import Access
 from app.kafka.group_state import members_of
-from tests.integration.history_rig import audit_lines, count_of, history, numbers, reading, running, send
+from tests.integration.history_rig import BEGIN, audit_lines, count_of, history, numbers, reading, running, send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
 
@@ -59,9 +59,9 @@ async def test_the_table_has_what_a_worker_stored_and_no_worker_notices(site: Si
         await site.settled_input()
         committed, dead = await site.committed(), await site.ends(site.settings.kafka_dlq_topic)
 
-        told = await history(site, "replay", "--into", TABLE)
-        assert told.code == 0, told.error
-        assert f'57 records of {site.settings.kafka_topic} would be stored into "{TABLE}"' in told.out
+        shown = await history(site, "replay", "--into", TABLE)
+        assert shown.code == 0, shown.error
+        assert f'57 records of {site.settings.kafka_topic} would be stored into "{TABLE}"' in shown.out
         assert await count_of(site, TABLE) == 0
         assert audit_lines(site.directory / "audit.jsonl") == []
 
@@ -164,7 +164,8 @@ async def test_rows_that_the_table_refuses_are_counted_and_hold_up_no_other(site
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ("CREATE TABLE readings_again (time timestamptz)", "has no column user_id"),
+        ("CREATE TABLE readings_again (time timestamptz)", "has no column user_id; "),
+        ("CREATE TABLE readings_again (time timestamptz)", ": name another table; one that is not there is made"),
         ("CREATE TABLE readings_again (LIKE raw_telemetry)", "would keep rows twice"),
     ],
 )
@@ -206,21 +207,31 @@ async def test_one_line_where_a_server_is_away_or_refuses(site: Site) -> None:
 
 
 async def test_a_database_that_is_away_for_a_while_is_waited_for(site: Site) -> None:
-    """Connections that the server ends in the middle: the command connects anew and stores every row once."""
+    """Connections that the server ends in the middle of a write: the command connects anew, three times."""
     await spread(site, 3_000)
-    name = site.database.rpartition("/")[2].partition("?")[0]
-    async with running(site, "replay", "--into", TABLE, "--yes", "--json", "--rate", "1500") as process:
-        for rows in (100, 800, 1_500):
-            await has_rows(site, rows)
-            connection = await asyncpg.connect(site.database)
-            ended = await connection.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1"
-                " AND application_name = 'iot-stream history'", name,
-            )  # fmt: skip
-            await connection.close()
-            assert ended == 1
-        out, error = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == 0, error
+    assert (await history(site, "replay", "--into", TABLE, "--offset", "0:0", "--yes")).code == 0
+    connection = await asyncpg.connect(site.database)
+
+    async def cut() -> bool:
+        ended = await site.fetch(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'iot-stream history' AND wait_event_type = 'Lock'"
+        )
+        return bool(ended)
+
+    try:
+        async with running(site, "replay", "--into", TABLE, "--yes", "--json", "--rate", "2500") as process:
+            async with connection.transaction():  # its key holds up the chunk that has the same
+                at = BEGIN + timedelta(milliseconds=100 * 1_500)
+                insert = f"INSERT INTO {TABLE} (time, user_id, device_id, sequence_id) VALUES ($1, $2, 'd1', 1500)"
+                await connection.execute(insert, at, site.unique)
+                for _ in range(3):
+                    await until(cut, 60, lambda: "no write waits for the key")
+                await connection.execute(f"DELETE FROM {TABLE} WHERE sequence_id = 1500")
+            out, error = await asyncio.wait_for(process.communicate(), 60)
+            assert process.returncode == 0, error
+    finally:
+        await connection.close()
     done = json.loads(out)
-    assert done["stored"] + done["there"] == 3_000
+    assert (done["read"], done["stored"], done["there"]) == (3_000, 2_999, 1)
     assert await numbers(site, TABLE) == list(range(3_000))

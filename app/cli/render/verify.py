@@ -27,6 +27,8 @@ def verify_lines(found: VerifyLedger) -> Iterator[str]:
 
 def verify_notes(found: VerifyLedger) -> Iterator[str]:
     """What to do next, and what was not looked at."""
+    if not found.records and not found.interrupted:
+        yield "there are no records in this range"
     if found.missing.count:
         places = " ".join(f"--offset {partition}:{at}" for partition, at in sorted(found.first_missing.items()))
         yield f"to have the workers read them again, where rows were not deleted: iot-stream history reset {places}"
