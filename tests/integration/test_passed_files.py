@@ -3,15 +3,17 @@
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.integration.stores import connected, waiting_backend
 from tests.passed_files import APP, MARKED
 from tests.servers import KafkaServer, MqttServer
-from tests.workers import Site
+from tests.workers import Running, Site, until
 
 pytestmark = pytest.mark.integration
 
@@ -44,16 +46,37 @@ def counted(heading: str) -> set[str]:
     return set(re.findall(r"\]\(\.\./(app/[\w/]+\.py)\)", table))
 
 
-async def send(site: Site, first: int) -> None:
-    """Readings of one device, numbered from `first` on, and wait until they are committed."""
+async def send(site: Site, numbers: Sequence[int]) -> None:
+    """Readings of one device, one after another."""
     headers = [("mqtt_topic", f"users/{site.unique}/devices/d1/telemetry".encode()), ("kind", b"telemetry")]
     async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
-        for number in range(first, first + MESSAGES):
+        for number in numbers:
             reading = {"time": datetime.now(UTC).isoformat(), "sequence_id": number, "temperature": 21.5}
             key, value = f"{site.unique}/d1".encode(), json.dumps(reading).encode()
             await producer.send(site.settings.kafka_topic, value, key=key, headers=headers)
             await asyncio.sleep(0.01)  # several batches, of several polls
-    await site.settled_input()
+
+
+async def send_while_the_database_waits(site: Site, worker: Running, numbers: Sequence[int]) -> None:
+    """Readings of one device: while the first of them waits for its row, the others are fetched.
+
+    A worker that keeps up is handed each record by the poll that waits for it, which is aiokafka's way; records that
+    are fetched already are taken by fetcher.py.
+    """
+    async with connected(site.database) as writer, connected(site.database) as watcher:
+        lock = writer.transaction()
+        await lock.start()
+        await writer.execute("LOCK TABLE raw_telemetry")
+        await send(site, numbers[:1])
+        await waiting_backend(watcher)
+        await send(site, numbers[1:])
+
+        async def fetched() -> bool:
+            found = re.search(r"^iot_fetched_bytes (\S+)$", (await worker.get("/metrics"))[1], re.MULTILINE)
+            return found is not None and float(found[1]) > 0
+
+        await until(fetched, 10, lambda: "the worker fetches nothing while it has no room")
+        await lock.rollback()
 
 
 async def test_a_payload_passes_the_files_that_are_counted(
@@ -66,12 +89,15 @@ async def test_a_payload_passes_the_files_that_are_counted(
 ) -> None:
     found = tmp_path / "passed.json"
     monkeypatch.setenv("TEST_PASSED", str(found))
-    site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path)
+    one_batch = {"buffer_max_bytes": 1}  # there is no room for more than the batch at work
+    site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, one_batch)
     await site.prepare([])
     with site.program("noting worker", "worker") as worker:
         await worker.ready()
-        await send(site, 1)  # from then on it is a device whose fields were seen before
-        await send(site, MARKED.start)
+        await send(site, range(1, MESSAGES))
+        await site.settled_input()  # from here on it is a device whose fields were seen before
+        await send_while_the_database_waits(site, worker, MARKED[:MESSAGES])
+        await site.settled_input()
         worker.stop()
     passed = json.loads(found.read_text())
     row = counted("A payload becomes a row")
