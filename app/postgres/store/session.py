@@ -199,13 +199,15 @@ class Lane:
         session = WriteSession(connection, schema, keeps_state=keeps_state, lease=self._lease, events=self._events)
         try:
             await session.prepare()
-            ended = await end_abandoned_copies(connection, self._settings.database_timeout + GRACE)
+            self.session = session
+            with self.deadline():
+                ended = await end_abandoned_copies(connection, self._settings.database_timeout + GRACE)
         except BaseException:
+            self.session = None
             connection.terminate()
             raise
         if ended:
             self._events.abandoned_copies_ended(ended)
-        self.session = session
         return session
 
     @contextlib.contextmanager
