@@ -51,9 +51,7 @@ class WriteSession:
         table: str = TABLE,
     ) -> None:
         """`schema` is the schema of the rows, `table` the SQL name of the table they go to; `keeps_state`: whether temp
-        tables and prepared statements outlive a transaction (not behind PgBouncer).
-
-        The `lease` is asked for before each transaction.
+        tables and prepared statements outlive a transaction (not behind PgBouncer). `lease`: asked for before each.
         """
         self.connection = connection
         self.keeps_state = keeps_state
