@@ -71,10 +71,11 @@ class PublicServices:
                 return name
             said = b""
             while True:
+                stopping = self._stop.is_set()  # a stop that comes while the status is written is written next
                 if (status := self._status(name)) != said:
                     await context.write(status)
                     said = status
-                if self._stop.is_set():
+                if stopping:
                     return None
                 await self._stop.pause(LOOK_SECONDS)
 

@@ -16,6 +16,7 @@ from app.gateways.grpc import public_services
 from app.gateways.grpc.ingest_service import SERVICE
 from app.local.servers.common import free_port
 from app.protobuf.ingest_pb2 import FlushRequest, GetHealthRequest, GetHealthResponse
+from app.runtime.interrupt import Interrupt
 from tests.contract.gateways.grpc.world import TOKEN, client, connected, ingest, next_bytes, opened, push, unary, world
 from tests.waiting import until
 
@@ -62,6 +63,25 @@ async def test_watch_tells_of_each_change_and_ends_with_the_gateway(path: Path) 
         assert await watching.read() is aio.EOF
         await stopping
         assert time.monotonic() - began < 2
+
+
+async def test_a_watcher_hears_of_a_stop_that_comes_while_it_hears_of_something_else(path: Path) -> None:
+    stop = asyncio.Event()
+
+    def serving() -> bool:
+        asyncio.get_running_loop().call_soon(stop.set)  # before the write of this answer returns
+        return True
+
+    server = aio.server()
+    server.add_generic_rpc_handlers(public_services.PublicServices(SERVICE, serving, Interrupt(stop)).handlers())
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    try:
+        async with client(path) as channel:
+            watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert [answer.status async for answer in watching] == [SERVING, NOT_SERVING]
+    finally:
+        await server.stop(None)
 
 
 async def test_watchers_are_few_and_leave_room_for_probes(path: Path) -> None:
