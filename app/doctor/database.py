@@ -5,16 +5,17 @@ from datetime import UTC, datetime
 
 from app.core.schema.schema import Schema
 from app.core.user_config.rulebook import RuleBook
-from app.doctor import jobs
-from app.doctor.finding import Finding, broken, ok, warning
+from app.doctor import jobs, statements
+from app.doctor.finding import Finding, Level, broken, ok, warning
 from app.postgres.connect import Connection, connect
 from app.postgres.schema.migrate import known, status
 from app.postgres.schema.telemetry_table import differences, keeps_rows_once
-from app.postgres.sqlstate import DATABASE_ERRORS, advice, words
+from app.postgres.sqlstate import DATABASE_ERRORS, KNOWN, advice, words
 from app.settings import Settings
 
 AREA = "database"
-INIT = "run as the owner: iot-stream db init"
+# What a worker that is stopped by it says: the same words, so that a search for one finds the other.
+MISSING, FORBIDDEN = KNOWN["42P01"].advice or "", KNOWN["42501"].advice or ""
 MIGRATE = "run as the owner: iot-stream db migrate"
 SKEW_SECONDS = 2.0  # a device's reading may be this much in the future without anybody noticing
 # What a worker does with each table (init.sql grants it to iot_worker).
@@ -69,7 +70,7 @@ async def _server(connection: Connection) -> list[Finding]:
 
 async def _schema(connection: Connection, schema: Schema) -> list[Finding]:
     there = [table for table in RIGHTS if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)]
-    found = [broken(AREA, f"the table {table} is missing", INIT) for table in RIGHTS if table not in there]
+    found = [broken(AREA, f"the table {table} is missing", MISSING) for table in RIGHTS if table not in there]
     for table in there:
         lacking = [
             right for right in RIGHTS[table] if not await connection.fetchval(
@@ -77,11 +78,13 @@ async def _schema(connection: Connection, schema: Schema) -> list[Finding]:
             )
         ]  # fmt: skip
         if lacking:
-            found.append(broken(AREA, f"this account may not {', '.join(lacking)} on {table}", INIT))
+            found.append(broken(AREA, f"this account may not {', '.join(lacking)} on {table}", FORBIDDEN))
     if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')"):
-        found.append(broken(AREA, "this account may make no temporary tables, which COPY goes through", INIT))
+        found.append(broken(AREA, "this account may make no temporary tables, which COPY goes through", FORBIDDEN))
     if "raw_telemetry" in there:
         found += [*await _raw_telemetry(connection, schema), *await _steps(connection)]
+    if not any(one.level is Level.BROKEN for one in found):  # else the same would be said again
+        found += await statements.look(AREA, connection)
     return found or [ok(AREA, f"{len(there)} tables, with all columns, keys and rights")]
 
 

@@ -11,9 +11,9 @@ from app.settings import Settings
 async def examine(
     settings: Settings, metrics: Sequence[str] = (), watch: float = 0.0, newest: int = 0, more: Sequence[str] = ()
 ) -> list[Finding]:
-    """Look at everything at once; findings in the order of the path. `metrics`: addresses of workers, gateways, sinks;
-    `watch`: seconds between two looks at each worker, 0: one look; `newest`: records a partition to count, 0: none;
-    `more`: addresses of metrics beside the one that the settings name.
+    """Look at everything at once; findings in the order of the path. `metrics`: addresses of programs; `watch`: seconds
+    between two looks at each worker, 0: one look; `newest`: records a partition to count, 0: none; `more`: addresses of
+    metrics beside the one that the settings name.
     """
     looks = [kafka.look(settings), dead_letters.look(settings), database.look(settings), mqtt.look(settings)]
     looks.append(workers.look(settings, metrics, watch, more))

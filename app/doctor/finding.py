@@ -17,7 +17,7 @@ class Finding(NamedTuple):
     """One line of the report. `cure` is empty where nothing has to be done."""
 
     level: Level
-    area: str  # kafka, database, mqtt, worker, gateway, sink, count
+    area: str  # kafka, dead letters, database, mqtt, worker, bridge, notifier, gateway, sink, count
     what: str
     cure: str = ""
 

@@ -1,12 +1,12 @@
 """Running workers, by their own metrics: do the books balance and only grow, is a worker held up or about to stop.
 
-And running gateways (gateways.py) and sinks (sinks.py): the page of an address shows which program answers.
+And the other programs of PROGRAMS: the page of an address shows which program answers.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from app.doctor import gateways, sinks
+from app.doctor import bridge, gateways, notifier, sinks
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.worker_page import Page, read
 from app.settings import Settings
@@ -14,12 +14,19 @@ from app.settings.process import worker_url
 
 AREA = "worker"
 LOG = "the worker's log line operator_needed says what to do"
+# Whether a page is of such a program, and what it shows.
+PROGRAMS: Sequence[tuple[Callable[[Page], bool], Callable[[Page], list[Finding]]]] = (
+    (bridge.is_bridge, bridge.findings),
+    (notifier.is_notifier, notifier.findings),
+    (gateways.is_gateway, gateways.findings),
+    (sinks.is_sink, sinks.findings),
+)
 BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-stream doctor --count 1000"
 
 
 async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
-    """Read the page of each worker, gateway or sink, a worker's twice when `apart` seconds are given; no URLs: the
-    address of the settings, and `more`. Never raises for a process that does not answer.
+    """Read the page of each program, a worker's twice when `apart` seconds are given; no URLs: the address of the
+    settings, and `more`. Never raises for a process that does not answer.
     """
     own = worker_url(settings)
     asked = urls or ([own, *more] if own else [])
@@ -35,20 +42,20 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
         page = await asyncio.to_thread(read, url)
         if stranger := of_another_fleet(page, settings):
             return [stranger]
-        if gateways.is_gateway(page):
-            return gateways.findings(page)
-        if sinks.is_sink(page):
-            return sinks.findings(page)
+        for is_such, findings in PROGRAMS:
+            if is_such(page):
+                return findings(page)
         if ("db_circuit_breaker_state", ()) not in page.samples:
-            cure = "give the address of a worker, a gateway or a sink with --metrics"
-            return [broken(AREA, f"{url} is no worker's metrics page", cure)]
+            cure = "give the address of a program of iot-stream with --metrics"
+            return [broken(AREA, f"{url} is no metrics page of iot-stream", cure)]
         found = [*books(page), *_held(page), *_near_the_limit(page, settings)]
         if apart:
             await asyncio.sleep(apart)
             found += grown(page, await asyncio.to_thread(read, url), apart)
     except (OSError, ValueError) as error:
-        what = f"no worker answers at {url}: {error}"
-        cure = "start a worker, or give the addresses with --metrics"
+        who = "worker" if url == worker_url(settings) else "program"
+        what = f"no {who} answers at {url}: {error}"
+        cure = f"start the {who}, or give the addresses with --metrics"
         return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
     return found
 

@@ -20,6 +20,8 @@ from app.doctor import count, database, kafka, mqtt
 from app.doctor.finding import Finding, Level
 from app.kafka.access import Access
 from app.kafka.topics import create, wanted
+from app.postgres.schema import telemetry_table
+from app.postgres.sqlstate import KNOWN, UNKNOWN
 from app.settings import Settings
 from tests.faults.test_dead_letter_topic import send
 from tests.servers import KafkaServer, MqttServer
@@ -212,6 +214,30 @@ async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) 
         assert "wrong" not in str(refused)
     finally:
         await site.fetch(f"DROP ROLE {unique}")
+
+
+@pytest.mark.parametrize(
+    ("change", "stopped", "cure"),
+    [
+        ("ALTER TABLE active_alerts DROP COLUMN way", "delete_active_alert", KNOWN["42703"].advice),
+        ("ALTER TABLE user_configs DROP COLUMN accepted", "read_configs", KNOWN["42703"].advice),
+        ("ALTER TABLE device_status DROP CONSTRAINT device_status_pkey", "upsert_status", UNKNOWN.advice),
+    ],
+)
+async def test_a_schema_that_stops_a_worker_is_broken(site: Site, change: str, stopped: str, cure: str) -> None:
+    await site.fetch(change)
+    (found,) = [one for one in await database.look(site.settings) if one.level is not Level.OK]
+    assert (found.level, found.cure) == (Level.BROKEN, cure)
+    assert stopped in found.what
+
+
+async def test_columns_have_the_cure_of_the_workers_log(site: Site) -> None:
+    await site.fetch("ALTER TABLE raw_telemetry ALTER COLUMN battery TYPE text")
+    connection = await asyncpg.connect(site.database)
+    (differing,) = await telemetry_table.differences(connection, site.settings.telemetry_schema)
+    await connection.close()
+    (found,) = [one for one in await database.look(site.settings) if one.level is not Level.OK]
+    assert (found.level, found.what, found.cure) == (Level.BROKEN, differing.what, differing.cure)
 
 
 async def test_a_read_only_database(site: Site, unique: str) -> None:

@@ -59,8 +59,8 @@ def _of_local_stack(layout: Layout) -> list[str]:
 
 
 def local_more() -> list[str]:
-    """Addresses of the gateways and sinks of the local stack, without /metrics, when it runs here and the environment
-    names its Kafka; else none.
+    """Addresses of the programs of the local stack beside its worker, without /metrics, when it runs here and the
+    environment names its Kafka; else none.
     """
     layout = Layout(default_root())
     if supervisor_pid(layout) is None or not layout.env.exists():
@@ -68,7 +68,7 @@ def local_more() -> list[str]:
     broker = parse_env(layout.env.read_text())["KAFKA_BROKER"]
     if os.environ.get("IOT_KAFKA_BROKER") != broker:
         return []
-    return _urls(layout, _more(layout))
+    return _urls(layout, (*PROGRAMS[1:], *_more(layout)))
 
 
 def local_urls(layout: Layout) -> list[str]:

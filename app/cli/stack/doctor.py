@@ -22,7 +22,7 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
 def doctor(
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="Metrics address of a worker, gateway or sink; repeatable. Default: from the settings."),
+        typer.Option(help="Metrics address of a program; repeatable. Default: the worker's of the settings."),
     ] = None,
     watch: Annotated[
         float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
@@ -32,7 +32,7 @@ def doctor(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
-    """Check Kafka, the database, the MQTT broker, workers, gateways and sinks, and say what to do. Changes nothing.
+    """Check Kafka, the database, the MQTT broker and every program, and say what to do. Changes nothing.
 
     Exit code 0: healthy, 1: warnings, 2: broken.
 

@@ -160,9 +160,9 @@ async def test_an_address_that_was_named_must_answer() -> None:
     assert only(await workers.look(Settings(metrics_port=0), [])).level is Level.WARNING
 
 
-async def test_another_program_is_no_worker() -> None:
-    with serving(b"# TYPE iot_bridge_connected gauge\niot_bridge_connected 1.0\n") as url:
-        assert "no worker's metrics page" in only(await workers.look(Settings(), [url])).what
+async def test_a_page_of_another_product() -> None:
+    with serving(b"# TYPE node_load1 gauge\nnode_load1 1.0\n") as url:
+        assert "no metrics page of iot-stream" in only(await workers.look(Settings(), [url])).what
     with serving(b"<html>") as url:
         assert only(await workers.look(Settings(), [url])).level is Level.BROKEN
 
