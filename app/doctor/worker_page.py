@@ -50,17 +50,20 @@ def read(url: str) -> Page:
     """Ask the process at `url`, without /metrics at its end; blocks for up to TIMEOUT twice. Raises OSError when it
     does not answer, ValueError when that is no metrics page.
     """
-    text = _get(f"{url.rstrip('/')}/metrics")
+    text = text_of(f"{url.rstrip('/')}/metrics")
     samples = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    ready = json.loads(_get(f"{url.rstrip('/')}/ready"))
+    ready = json.loads(text_of(f"{url.rstrip('/')}/ready"))
     return Page(url, samples, ready.get("checks", {}), ready.get("advice", {}))
 
 
-def _get(url: str) -> str:
+def text_of(url: str) -> str:
+    """What an address of a program answers, also when it is not ready; blocks for up to TIMEOUT. Raises OSError when it
+    does not answer.
+    """
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - the operator's own address
             return str(answer.read().decode())

@@ -28,13 +28,18 @@ async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more
     """Read the page of each program, a worker's twice when `apart` seconds are given; no URLs: the address of the
     settings, and `more`. Never raises for a process that does not answer.
     """
-    own = worker_url(settings)
-    asked = urls or ([own, *more] if own else [])
+    asked = addresses(settings, urls, more)
     if not asked:
         what = "IOT_METRICS_PORT is 0, so the addresses of workers are not known"
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [await _look_at(settings, url, apart, named=bool(urls)) for url in asked]
     return [finding for each in found for finding in each]
+
+
+def addresses(settings: Settings, urls: Sequence[str], more: Sequence[str] = ()) -> Sequence[str]:
+    """The addresses that are looked at: `urls`, else the settings' worker and `more`; none when that is not known."""
+    own = worker_url(settings)
+    return urls or ([own, *more] if own else [])
 
 
 async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> list[Finding]:

@@ -114,7 +114,7 @@ class Layout:
         listens there; `is_free` for a port and a kind of socket where something does. Raises TransientError when no
         port is free.
         """
-        remembered, running = self.read_json(self.ports), self._left_running()
+        remembered, running = self.read_json(self.ports), self.left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
             kind = socket.SOCK_DGRAM if name in OVER_UDP else socket.SOCK_STREAM
@@ -127,7 +127,8 @@ class Layout:
         """The ports of the last start by name; the default for a name that had none."""
         return DEFAULT_PORTS | self.read_json(self.ports)
 
-    def _left_running(self) -> set[str]:
+    def left_running(self) -> set[str]:
+        """The names of the processes of processes.json that run, with a supervisor or without."""
         known = self.read_json(self.processes)
         probe = ChildProcess("probe", [], self.log("probe"))
         return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}

@@ -2,21 +2,40 @@
 
 import asyncio
 import json
-import logging
+import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 
-from app.cli.options import say
+from app.cli.options import quiet, say
+from app.cli.render.findings import as_dict, show
+from app.cli.stack import leftovers
 from app.cli.stack.deployment import local_more
 from app.cli.stack.unread_env import unread_env
 from app.doctor.examine import examine
 from app.doctor.finding import Finding, Level, worst
+from app.doctor.fixes import Fix, fixes
+from app.errors import PermanentError, TransientError
+from app.local.layout import Layout, default_root
 from app.runtime.addresses import web
-from app.settings import load
+from app.settings import Settings, load
 
-COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
+
+class Question(NamedTuple):
+    """What is looked at, and how closely: as the options say."""
+
+    settings: Settings
+    layout: Layout
+    metrics: Sequence[str]
+    watch: float  # seconds
+    newest: int  # records of each partition to look up
+
+    def findings(self) -> list[Finding]:
+        """Look once; the local stack last."""
+        found = asyncio.run(examine(self.settings, self.metrics, self.watch, self.newest, local_more()))
+        return [*found, *leftovers.look(self.layout)]
 
 
 def doctor(
@@ -30,25 +49,57 @@ def doctor(
     count: Annotated[
         int, typer.Option(help="Look up the newest N committed records of each partition, one by one.", min=0)
     ] = 0,
+    fix: Annotated[bool, typer.Option("--fix", help="Add what is missing, where that is safe; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fix: do it, and do not ask.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write an archive (.tar.gz) for whoever helps you, without secrets.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
-    """Check Kafka, the database, the MQTT broker and every program, and say what to do. Changes nothing.
+    """Check Kafka, the database, the MQTT broker and every program, and say what to do. Changes nothing without --fix.
+
+    --fix makes topics, tables and columns that are missing, takes migrations that only add, and removes what a killed
+    supervisor has left in .local; it shows each step before, and looks again afterwards. docs/doctor.md says what is
+    in the archive of --bundle.
 
     Exit code 0: healthy, 1: warnings, 2: broken.
 
     Example: iot-stream doctor --metrics http://worker-1:9000 --metrics http://worker-2:9000 --watch 5 --count 1000
     """
-    workers = [_address(text) for text in metrics or ()]
-    logging.disable(logging.CRITICAL)  # what the clients have to say is in the findings
-    findings = asyncio.run(examine(load(), workers, watch, count, local_more()))
+    _refuse(fix, yes, bundle, as_json)
+    urls = [_address(text) for text in metrics or ()]
+    question = Question(load(), Layout(default_root()), urls, watch, count)
+    quiet()  # what the clients have to say is in the findings
+    findings = question.findings()
+    done: list[str] = []
+    if fix:
+        if not as_json:
+            show(findings)
+        done = _fixed(question, yes, as_json)
+        findings = question.findings() if done else findings
+    if bundle:
+        _write(bundle, question, findings)
     level = worst(findings)
     if as_json:
-        print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))
-    else:
+        fixed = {"fixed": done} if fix else {}
+        print(json.dumps({"status": level.name.lower(), "findings": [*map(as_dict, findings)], **fixed}))
+    elif done or not fix:
         show(findings)
         if level is Level.BROKEN and (more := unread_env()):
             say(more)
     raise typer.Exit(int(level))
+
+
+def _refuse(fix: bool, yes: bool, bundle: Path | None, as_json: bool) -> None:
+    """Raises BadParameter for options that do not go together, before anything is asked."""
+    if yes and not fix:
+        raise typer.BadParameter("goes with --fix", param_hint="--yes")
+    if fix and not yes and (as_json or not sys.stdin.isatty()):
+        raise typer.BadParameter("nobody can be asked here: add --yes", param_hint="--fix")
+    if bundle and bundle.exists():
+        raise typer.BadParameter(f"{bundle} is there already: name a file that is not", param_hint="--bundle")
+    if bundle and not bundle.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {bundle.absolute().parent}", param_hint="--bundle")
 
 
 def _address(text: str) -> str:
@@ -56,27 +107,45 @@ def _address(text: str) -> str:
     try:
         return web(text if "://" in text else f"http://{text}")
     except ValueError:
-        raise typer.BadParameter("give each worker's as http://host:port", param_hint="--metrics") from None
+        raise typer.BadParameter("give each program's as http://host:port", param_hint="--metrics") from None
 
 
-def _as_dict(finding: Finding) -> dict[str, str]:
-    return {**finding._asdict(), "level": finding.level.name.lower()}
+def _fixed(question: Question, yes: bool, as_json: bool) -> list[str]:
+    """Take the safe steps, once they are shown and agreed to; the steps that were taken."""
+    steps = [*asyncio.run(fixes(question.settings)), *leftovers.fixes(question.layout)]
+    if not as_json:
+        for step in steps:
+            print(f"to be done: {step.what}")
+        if not steps:
+            print("nothing that --fix does is missing; the rest is for you: see `to do`")
+    if not steps or not (yes or typer.confirm("Do it?")):
+        return []
+    return [step.what for step in steps if _taken(step, as_json)]
 
 
-def show(findings: Sequence[Finding]) -> None:
-    """Print a table for a person, the worst last, where the eye is."""
-    from rich.console import Console
-    from rich.text import Text
+def _taken(step: Fix, as_json: bool) -> bool:
+    try:
+        asyncio.run(_apply(step))
+    except (PermanentError, TransientError) as error:
+        say(f"not done: {step.what}: {error}")
+        return False
+    if not as_json:
+        print(f"done: {step.what}")
+    return True
 
-    from app.cli.render.table import print_table
 
-    console = Console()
-    rows = []
-    for finding in sorted(findings, key=lambda one: one.level):
-        said = Text(finding.what)
-        if finding.cure:
-            said.append("\nto do: ", "bold").append(finding.cure)
-        rows.append((Text(finding.level.name.lower(), COLOURS[finding.level]), finding.area, said))
-    print_table(("level", "area", "what"), rows, console)
-    counts = [f"{sum(one.level is level for one in findings)} {level.name.lower()}" for level in Level]
-    console.print(f"[{COLOURS[worst(findings)]}]{', '.join(counts)}")
+async def _apply(step: Fix) -> None:
+    await step.apply()
+
+
+def _write(path: Path, question: Question, findings: Sequence[Finding]) -> None:
+    from app.cli.stack.support import entries, secrets_of
+    from app.doctor.bundle import write
+    from app.doctor.workers import addresses
+    from app.settings.resolved.secret_values import mask
+
+    settings, layout = question.settings, question.layout
+    urls = addresses(settings, question.metrics, local_more())
+    made = asyncio.run(entries(settings, findings, urls, layout))
+    write(path, made, mask(settings, secrets_of(layout)))
+    say(f"written: {path}; names of users and devices may be in it, secrets are not")

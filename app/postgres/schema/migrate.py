@@ -23,6 +23,8 @@ DIRECTORY = Path(__file__).parent / "migrations"
 LOCK_SECONDS = 3
 TRIES = 40  # of a table that is in use each time; a second apart
 
+# Of a step that has none of these nothing that is there is changed: it makes what is not.
+_CHANGES = re.compile(r"\b(DROP|DELETE\s+FROM|UPDATE\s+\w+\s+SET|TRUNCATE|RENAME|ALTER\s+COLUMN)\b", re.IGNORECASE)
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _TABLE = """CREATE TABLE IF NOT EXISTS iot_migrations (version integer PRIMARY KEY, name text NOT NULL,
     checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"""
@@ -40,6 +42,11 @@ class Migration(Struct, frozen=True):
     def checksum(self) -> str:
         """The checksum of the file, by which a change after the step was taken is noticed."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def adds_only(self) -> bool:
+        """Whether the step makes tables, columns, indexes and rights, and drops, deletes and rewrites nothing."""
+        return _CHANGES.search(re.sub(r"--.*", "", self.sql)) is None
 
     def __str__(self) -> str:
         return f"{self.version:04} {self.name}"

@@ -20,7 +20,8 @@ ALL_WELL = {"kafka": True, "mqtt": True, "database": True, "messages": True}
 
 def page(samples: dict[Any, float], checks: dict[str, bool]) -> Page:
     """`samples`: by name, or by name, label and its value."""
-    named = {(one, ()) if isinstance(one, str) else (one[0], (one[1:],)): value for one, value in samples.items()}
+    labelled = {one: (one, ()) if isinstance(one, str) else (one[0], (one[1:],)) for one in samples}
+    named: dict[Any, float] = {labelled[one]: value for one, value in samples.items()}
     return Page("http://p", named, checks, {})
 
 
