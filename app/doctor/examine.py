@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from app.doctor import count, database, dead_letters, kafka, mqtt, workers
+from app.doctor import count, database, dead_letters, kafka, mqtt
 from app.doctor.finding import Finding
+from app.doctor.programs import workers
 from app.settings import Settings
 
 

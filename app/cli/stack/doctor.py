@@ -23,6 +23,22 @@ from app.runtime.addresses import web
 from app.settings import Settings, load
 
 
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(help="Metrics address of a program; repeatable. Default: the worker's of the settings."),
+]
+Watch = Annotated[
+    float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
+]
+Count = Annotated[
+    int, typer.Option(help="Look up the newest N committed records of each partition, one by one.", min=0)
+]
+Fixing = Annotated[bool, typer.Option("--fix", help="Add what is missing, where that is safe; asks first.")]
+Yes = Annotated[bool, typer.Option("--yes", help="With --fix: do it, and do not ask.")]
+Bundle = Annotated[Path | None, typer.Option(help="Write an archive (.tar.gz) for whoever helps you, without secrets.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+
+
 class Question(NamedTuple):
     """What is looked at, and how closely: as the options say."""
 
@@ -39,22 +55,13 @@ class Question(NamedTuple):
 
 
 def doctor(
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(help="Metrics address of a program; repeatable. Default: the worker's of the settings."),
-    ] = None,
-    watch: Annotated[
-        float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
-    ] = 0.0,
-    count: Annotated[
-        int, typer.Option(help="Look up the newest N committed records of each partition, one by one.", min=0)
-    ] = 0,
-    fix: Annotated[bool, typer.Option("--fix", help="Add what is missing, where that is safe; asks first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --fix: do it, and do not ask.")] = False,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Write an archive (.tar.gz) for whoever helps you, without secrets.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+    metrics: Metrics = None,
+    watch: Watch = 0.0,
+    count: Count = 0,
+    fix: Fixing = False,
+    yes: Yes = False,
+    bundle: Bundle = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check Kafka, the database, the MQTT broker and every program, and say what to do. Changes nothing without --fix.
 
@@ -141,7 +148,7 @@ async def _apply(step: Fix) -> None:
 def _write(path: Path, question: Question, findings: Sequence[Finding]) -> None:
     from app.cli.stack.support import entries, secrets_of
     from app.doctor.bundle import write
-    from app.doctor.workers import addresses
+    from app.doctor.programs.workers import addresses
     from app.settings.resolved.secret_values import mask
 
     settings, layout = question.settings, question.layout

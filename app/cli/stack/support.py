@@ -13,7 +13,7 @@ from typing import Any
 from app.cli.render.findings import as_dict
 from app.doctor.finding import Finding
 from app.doctor.offsets import offsets
-from app.doctor.worker_page import text_of
+from app.doctor.programs.worker_page import text_of
 from app.local.layout import Layout
 from app.runtime.version import VERSION
 from app.settings import Settings

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.doctor import workers
 from app.doctor.finding import Finding, Level, worst
-from app.doctor.worker_page import Page, read
+from app.doctor.programs import workers
+from app.doctor.programs.worker_page import Page, read
 from app.settings import Settings
 
 GOOD = {"received": 10, "stored": 6, "duplicate": 1, "dead_lettered": 2, "dropped_by_policy": 1}

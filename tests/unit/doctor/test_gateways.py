@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from app.doctor import gateways
 from app.doctor.finding import Finding, Level
-from app.doctor.worker_page import Page
-from app.doctor.workers import look
+from app.doctor.programs import gateways
+from app.doctor.programs.worker_page import Page
+from app.doctor.programs.workers import look
 from app.settings import Settings
 from tests.unit.top.deployments import gateway_page, serving
 

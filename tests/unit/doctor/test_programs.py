@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.doctor import bridge, notifier
 from app.doctor.finding import Finding, Level
-from app.doctor.worker_page import Page
-from app.doctor.workers import look
+from app.doctor.programs import bridge, notifier
+from app.doctor.programs.worker_page import Page
+from app.doctor.programs.workers import look
 from app.settings import Settings
 from tests.unit.top.deployments import bridge_page, serving
 from tools.documents import METRICS, metrics_of
@@ -100,7 +100,7 @@ async def test_the_page_shows_which_program_answers() -> None:
 
 def test_the_doctor_reads_metrics_that_there_are() -> None:
     there = {f"{one._name}{'_total' * (one._type == 'counter')}" for name in METRICS for one in metrics_of(name)}
-    sources = Path(bridge.__file__).parent.glob("*.py")
+    sources = Path(bridge.__file__).parents[1].rglob("*.py")
     read = {name for path in sources for name in re.findall(r'"(iot_\w+|db_\w+)"', path.read_text())}
     assert "iot_bridge_connected" in read
     assert read - there - {"iot_migrations", "iot_build_info"} == set()

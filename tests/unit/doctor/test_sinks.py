@@ -1,7 +1,7 @@
 """What the doctor makes of a sink's page."""
 
 from app.doctor.finding import Finding, Level
-from app.doctor.workers import look
+from app.doctor.programs.workers import look
 from app.settings import Settings
 from tests.unit.top.deployments import SinkPage, serving
 

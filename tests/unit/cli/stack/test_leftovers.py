@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import psutil
+import pytest
 
 from app.cli.stack import leftovers
 from app.doctor.finding import Level
@@ -37,7 +38,7 @@ async def test_files_of_a_stack_that_is_gone_are_removed(tmp_path: Path) -> None
     assert not layout.env.exists()
     assert not layout.processes.exists()
     assert data.exists()
-    assert leftovers.look(layout) == leftovers.fixes(layout) == []
+    assert not [*leftovers.look(layout), *leftovers.fixes(layout)]
 
 
 def test_what_runs_without_a_supervisor_is_left_alone(tmp_path: Path) -> None:
@@ -55,8 +56,6 @@ async def test_a_start_in_between_is_not_disturbed(tmp_path: Path) -> None:
         (found,) = leftovers.look(layout)
         assert found.level is Level.OK
         assert leftovers.fixes(layout) == []
-        try:
+        with pytest.raises(PermanentError, match="supervised by process"):
             await fix.apply()
-        except PermanentError as error:
-            assert "supervised by process" in str(error)
     assert layout.env.exists()

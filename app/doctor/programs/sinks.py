@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.doctor.finding import Finding, broken, ok, warning
-from app.doctor.worker_page import Page
+from app.doctor.programs.worker_page import Page
 
 AREA = "sink"
 PAGE = "docs/sinks.md"

@@ -6,9 +6,9 @@ And the other programs of PROGRAMS: the page of an address shows which program a
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from app.doctor import bridge, gateways, notifier, sinks
 from app.doctor.finding import Finding, broken, ok, warning
-from app.doctor.worker_page import Page, read
+from app.doctor.programs import bridge, gateways, notifier, sinks
+from app.doctor.programs.worker_page import Page, read
 from app.settings import Settings
 from app.settings.process import worker_url
 

@@ -1,7 +1,7 @@
 """A running notifier, by its own metrics: do alerts go out, how long do they wait, what will nobody take."""
 
 from app.doctor.finding import Finding, broken, ok, warning
-from app.doctor.worker_page import Page
+from app.doctor.programs.worker_page import Page
 
 AREA = "notifier"
 PAGE = "docs/operations.md"

@@ -1,7 +1,7 @@
 """A running bridge, by its own metrics: does it take from the broker, does Kafka take from it, is anything lost."""
 
 from app.doctor.finding import Finding, broken, ok, warning
-from app.doctor.worker_page import Page
+from app.doctor.programs.worker_page import Page
 
 AREA = "bridge"
 PAGE = "docs/operations.md"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.doctor.finding import Finding, ok, warning
-from app.doctor.worker_page import Page
+from app.doctor.programs.worker_page import Page
 
 AREA = "gateway"
 MUCH = 0.01  # share of what is sent that a healthy fleet has refused at most

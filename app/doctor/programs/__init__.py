@@ -1,0 +1,1 @@
+"""Running programs by their own pages: /metrics and /ready in, findings out."""
