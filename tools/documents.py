@@ -19,6 +19,7 @@ import app.ops.certificates
 import app.ops.metrics
 import app.runtime.tracing.metrics
 import app.sinks.sink_metrics
+from app.cli.schemas.asyncapi import asyncapi
 from app.cli.schemas.catalogue import CATALOGUE, json_schema
 from app.core.alerts.lifecycle import diagram
 from app.core.schema.schema import schema_of
@@ -167,9 +168,9 @@ def filled(text: str) -> str:
 def schemas() -> dict[Path, str]:
     """The files of docs/schemas and their texts, for the columns of this project."""
     columns = schema_of(Telemetry)
-    return {
-        DOCS / "schemas" / f"{name}.json": json.dumps(json_schema(name, columns), indent=2) + "\n" for name in CATALOGUE
-    }
+    made = {name: json_schema(name, columns) for name in CATALOGUE}
+    made["asyncapi"] = asyncapi(Settings.model_construct())  # the defaults, whatever the environment says
+    return {DOCS / "schemas" / f"{name}.json": json.dumps(one, indent=2) + "\n" for name, one in made.items()}
 
 
 if __name__ == "__main__":

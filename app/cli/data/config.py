@@ -11,7 +11,12 @@ from app.settings.resolved.resolved import DEFAULT, ResolvedSetting, resolved
 
 config = typer.Typer(no_args_is_help=True)
 
-SCHEMAS = ("settings", "rules", "telemetry", "sensor-telemetry", "command", "alert")  # of app.cli.schemas.catalogue
+# Of app.cli.schemas.catalogue, which is imported only when one is asked for.
+SCHEMAS = (
+    "settings", "rules", "telemetry", "sensor-telemetry", "status", "command", "alert", "digest", "refusal",
+    "dead-letter",
+)  # fmt: skip
+ASYNCAPI = "asyncapi"
 
 
 @config.callback()
@@ -56,17 +61,21 @@ def _text(value: Any) -> str:
 
 @config.command("schema")
 def print_schema(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*SCHEMAS, ASYNCAPI))}.")],
 ) -> None:
     """Print the JSON Schema of what you write or receive, for your editor, your tests or a code generator.
 
-    `telemetry` has the columns of IOT_SCHEMA_STRUCT. docs/schemas has the files, for the columns of this project.
+    `asyncapi` prints the AsyncAPI document of all topics, of MQTT and Kafka, under the names that the settings give
+    them. `telemetry` has the columns of IOT_SCHEMA_STRUCT. docs/schemas has the files, for the columns of this project.
 
     Example: iot-stream config schema rules > rules.schema.json
     """
-    if name not in SCHEMAS:
-        raise typer.BadParameter(f"{name!r}: name {', '.join(SCHEMAS)}", param_hint="NAME")
+    if name not in (*SCHEMAS, ASYNCAPI):
+        raise typer.BadParameter(f"{name!r}: name {', '.join((*SCHEMAS, ASYNCAPI))}", param_hint="NAME")
+    from app.cli.schemas.asyncapi import asyncapi
     from app.cli.schemas.catalogue import json_schema
     from app.settings import load
 
-    print(json.dumps(json_schema(name, load().telemetry_schema), indent=2))
+    settings = load()
+    made = asyncapi(settings) if name == ASYNCAPI else json_schema(name, settings.telemetry_schema)
+    print(json.dumps(made, indent=2))

@@ -21,8 +21,12 @@ CATALOGUE: Mapping[str, SchemaEntry] = {
     "rules": SchemaEntry("users/{user}/config: rules, maintenance, sampling", lambda _: user_config.user_config()),
     "telemetry": SchemaEntry("users/{user}/devices/{device}/telemetry", messages.telemetry),
     "sensor-telemetry": SchemaEntry("iot/{node}/{sensor}/telemetry", lambda _: messages.sensor_telemetry()),
+    "status": SchemaEntry("iot/{node}/status", lambda _: messages.status()),
     "command": SchemaEntry("users/{user}/alerts/manage", lambda _: messages.command()),
     "alert": SchemaEntry("users/{user}/alerts, and the topic of alerts", lambda _: messages.alert()),
+    "digest": SchemaEntry("users/{user}/alerts, of a storm", lambda _: messages.digest()),
+    "refusal": SchemaEntry("users/{user}/config/errors and alerts/errors", lambda _: messages.refusal()),
+    "dead-letter": SchemaEntry("the topic of dead letters", lambda _: messages.dead_letter()),
 }
 
 

@@ -1,11 +1,16 @@
-"""The JSON Schemas of messages: telemetry of devices and sensors, commands about alerts, alert events."""
+"""The JSON Schemas of messages: telemetry, status, commands about alerts, alert events, refusals, dead letters."""
 
 from typing import Any
 
 import msgspec
 
 from app.core.alerts.commands import MINUTES_MAX, CommandAction
+from app.core.alerts.digest import AlertDigest
+from app.core.deadletters.envelope import Envelope
 from app.core.model.alert_event import AlertEvent
+from app.core.model.records import Reason
+from app.core.presence.last_will import STATUS_FLAGS, STATUS_WORDS
+from app.core.processing.replies import RefusalBody
 from app.core.schema.column_types import Column
 from app.core.schema.schema import Schema
 
@@ -62,6 +67,37 @@ def alert() -> Json:
     for name in ("event_time", "first_seen"):
         properties[name] = {"type": "string", "format": "date-time"}
     return {**event, "properties": properties, "description": "One event of an alert's life.", "$defs": parts}
+
+
+def status() -> Json:
+    """A message to iot/{node}/status: a bare word, with or without quotes, or an object that has it in a field."""
+    word: Json = {"type": ["string", "boolean", "number"], "description": "online, or a last will such as offline"}
+    fields = {name: word for name in STATUS_WORDS} | {name: {"type": "boolean"} for name in STATUS_FLAGS}
+    return {"anyOf": [word, {"type": "object", "properties": fields, "minProperties": 1}]}
+
+
+def digest() -> Json:
+    """A message on users/{user}/alerts that stands for many alerts of a storm."""
+    return _of_struct(AlertDigest, status={"const": "DIGEST"})
+
+
+def refusal() -> Json:
+    """A message on users/{user}/config/errors and users/{user}/alerts/errors."""
+    return _of_struct(RefusalBody)
+
+
+def dead_letter() -> Json:
+    """The value of a record of the dead-letter topic."""
+    return _of_struct(
+        Envelope, reason={"enum": [*Reason]}, payload_base64={"type": "string", "contentEncoding": "base64"}
+    )
+
+
+def _of_struct(struct: type[msgspec.Struct], **properties: Json) -> Json:
+    (_,), parts = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
+    whole = parts.pop(struct.__name__)
+    made = {**whole, "properties": {**whole["properties"], **properties}}
+    return {**made, "$defs": parts} if parts else made
 
 
 def _times() -> Json:

@@ -22,7 +22,6 @@ from app.local.layout import Layout, default_root
 from app.runtime.addresses import web
 from app.settings import Settings, load
 
-
 Metrics = Annotated[
     list[str] | None,
     typer.Option(help="Metrics address of a program; repeatable. Default: the worker's of the settings."),
@@ -80,9 +79,7 @@ def doctor(
     findings = question.findings()
     done: list[str] = []
     if fix:
-        if not as_json:
-            show(findings)
-        done = _fixed(question, yes, as_json)
+        done = _fixed(question, findings, yes, as_json)
         findings = question.findings() if done else findings
     if bundle:
         _write(bundle, question, findings)
@@ -117,10 +114,11 @@ def _address(text: str) -> str:
         raise typer.BadParameter("give each program's as http://host:port", param_hint="--metrics") from None
 
 
-def _fixed(question: Question, yes: bool, as_json: bool) -> list[str]:
-    """Take the safe steps, once they are shown and agreed to; the steps that were taken."""
+def _fixed(question: Question, findings: Sequence[Finding], yes: bool, as_json: bool) -> list[str]:
+    """Take the safe steps, once they and the `findings` are shown and agreed to; the steps that were taken."""
     steps = [*asyncio.run(fixes(question.settings)), *leftovers.fixes(question.layout)]
     if not as_json:
+        show(findings)
         for step in steps:
             print(f"to be done: {step.what}")
         if not steps:

@@ -36,7 +36,9 @@ class Counts(Struct, frozen=True):
     by_rule: dict[str, int]  # the RULES_MAX that have most
 
 
-class _Digest(Struct):
+class AlertDigest(Struct):
+    """What is published of a storm: the counts of all, and the first LISTED_MAX of them. Times are aware, in UTC."""
+
     digest_id: str  # the same when the digest is sent again
     user_id: str
     status: str
@@ -72,7 +74,7 @@ def digest(user_id: str, held: Sequence[HeldAlert], counts: Counts | None = None
     """
     first, counts = held[0], counts or counted(held)
     name = msgspec.json.encode([user_id, first.alert_id, first.status, first.repeat])
-    body = _Digest(
+    body = AlertDigest(
         digest_id=blake2b(name, digest_size=16).hexdigest(),
         user_id=user_id,
         status="DIGEST",

@@ -14,8 +14,8 @@ _OFFLINE_WORDS = frozenset(
         "unreachable", "notreachable", "notalive", "notonline", "shutdown", "terminated", "lwt", "lastwill",
     }
 )  # fmt: skip
-_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word; the first field counts
-_FLAGS = ("online", "connected", "available", "alive", "reachable")  # fields that say yes or no
+STATUS_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word; the first field counts
+STATUS_FLAGS = ("online", "connected", "available", "alive", "reachable")  # fields that say yes or no
 _APART = str.maketrans("", "", " -_")
 _AROUND = " \t\r\n\"'"
 
@@ -37,8 +37,8 @@ def word_of(payload: bytes) -> str:
     if not payload.lstrip().startswith(b"{"):
         return payload.decode().strip(_AROUND)
     fields = {name.casefold(): bytes(value) for name, value in _object(payload).items()}
-    word = _first(fields, _WORDS)
-    flag = _first(fields, _FLAGS)
+    word = _first(fields, STATUS_WORDS)
+    flag = _first(fields, STATUS_FLAGS)
     if flag is None:
         if word is None:
             raise KeyError("status")

@@ -18,7 +18,9 @@ PAYLOAD_MAX = 1000  # characters of the refused payload, so that its sender reco
 _TOPICS = {Kind.CONFIG: "config/errors", Kind.ALERTS_MANAGE: "alerts/errors"}
 
 
-class _Body(Struct):
+class RefusalBody(Struct):
+    """What is published of a refused configuration or command; `received` is when it came in."""
+
     id: str  # the same when the reply is sent again, so that a receiver can drop repeats
     reason: str
     error: str
@@ -36,7 +38,7 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
         return None
     record = rejected.record
     payload = printable(record.value or b"", PAYLOAD_MAX)
-    body = _Body("", rejected.reason, rejected.detail, payload, moment_of(at))
+    body = RefusalBody("", rejected.reason, rejected.detail, payload, moment_of(at))
     return _answer(user_id, topic, body, partition, record.offset)
 
 
@@ -46,11 +48,11 @@ def answer_to_edit(refusal: RefusedRevision) -> Reply | None:
     if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
         return None
     payload = printable((text or "").encode(), PAYLOAD_MAX)
-    body = _Body("", Reason.INVALID_RULES, "; ".join(refusal.reasons), payload, edited)
+    body = RefusalBody("", Reason.INVALID_RULES, "; ".join(refusal.reasons), payload, edited)
     return _answer(user_id, _TOPICS[Kind.CONFIG], body, edited.isoformat())
 
 
-def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Reply:
+def _answer(user_id: str, topic: str, body: RefusalBody, *place: str | int) -> Reply:
     """The reply with this body; its id is a digest that `place`, where the request was found, makes unique."""
     body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
     return Reply(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")
