@@ -17,6 +17,8 @@ ENCODE = (
 _BROKERS = "give host:port[,host:port], an IPv6 address as [::1]:9092"
 _HOST = "give a host name or an IP address"
 _WEB = "give a URL such as https://alerts.example.com/hook"
+UNIX = "unix:"
+NO_PORT = 0
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -79,6 +81,23 @@ def address(text: str, default: int) -> HostPort:
         raise ValueError("an IPv6 address stands in brackets, as [::1]:9092")
     name, colon, digits = text.partition(":")
     return HostPort(_name(name), port(digits) if colon else default)
+
+
+def of_grpc(text: str) -> HostPort | None:
+    """Where a server of gRPC listens: None for a UNIX socket, `unix:///path`. Raises ValueError for what is neither
+    that nor host:port.
+    """
+    if text.startswith(UNIX):
+        if not text.removeprefix(UNIX).strip("/"):
+            raise ValueError("it names no socket; give unix:///path")
+        return None
+    try:
+        where = address(text, NO_PORT)
+    except ValueError as error:
+        raise ValueError(f"{error}; give host:port or unix:///path") from None
+    if where.port == NO_PORT:
+        raise ValueError("it names no port; give host:port or unix:///path")
+    return where
 
 
 def brokers(text: str) -> str:

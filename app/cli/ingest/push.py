@@ -20,7 +20,7 @@ from app.client.lines.resume import Mark, read_mark, skip
 from app.client.lines.source import Lines
 from app.client.pace import Pace
 from app.errors import PermanentError, TransientError
-from app.runtime.addresses import address
+from app.runtime.addresses import address, of_grpc
 from app.runtime.retry import log_level
 
 SHOW_SECONDS = 1.0
@@ -49,16 +49,27 @@ class PushSource(NamedTuple):
     kept_in: Path | None  # the file of the mark, rewritten as the mark moves
 
 
+TokenFile = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="File with a token of `iot-stream users token`.")
+]
+CaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="CA of the gateway's certificate, PEM.")]
+CertificateFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Own certificate, PEM.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="The certificate's key. Default: in the same file."),
+]
+
+
 def push(
     source: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, one reading a line; -: standard input.")],
     grpc: Annotated[str, typer.Option(help="gRPC gateway: unix:///path or host:port.")] = SOCKET,
     quic: Annotated[
         str | None, typer.Option(help="QUIC gateway instead: host:port; needs --ca, --certificate.")
     ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with a token of `iot-stream users token`.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="CA of the gateway's certificate, PEM.")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Own certificate, PEM.")] = None,
-    key: Annotated[Path | None, typer.Option(help="The certificate's key. Default: in the same file.")] = None,
+    token_file: TokenFile = None,
+    ca: CaFile = None,
+    certificate: CertificateFile = None,
+    key: KeyFile = None,
     server_name: Annotated[str | None, typer.Option(help="Name of the gateway's certificate.")] = None,
     user: Annotated[str | None, typer.Option(help="User, or node, of lines that name none.")] = None,
     device: Annotated[str | None, typer.Option(help="Device, or sensor, of lines that name none.")] = None,
@@ -78,6 +89,10 @@ def push(
 
     Or: agent | iot-stream push - --quic ingest.example.com:5001 --ca ca.pem --certificate n7.pem --key n7.key
     """
+    try:
+        of_grpc(grpc)
+    except ValueError as error:
+        raise typer.BadParameter(f"{grpc!r}: {error}", param_hint="--grpc") from None
     target = PushTarget(grpc, quic, token_file, ca, certificate, key, server_name)
     pace, owner = Pace(batch_items=batch, in_flight=in_flight, give_up=give_up), Owner(user, device)
     with ExitStack() as files:

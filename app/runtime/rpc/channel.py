@@ -7,10 +7,8 @@ from grpc import aio
 from msgspec import Struct
 
 from app.errors import PermanentError
-from app.runtime.addresses import HostPort, address, is_loopback
+from app.runtime.addresses import is_loopback, of_grpc
 
-UNIX = "unix:"
-NO_PORT = 0
 MESSAGE_BYTES = 64 << 20  # of an answer, with a line for each refused item
 RECONNECT_MS = 100, 5000  # gRPC's own pauses between connections; by default up to two minutes
 
@@ -62,9 +60,12 @@ def open_channel(target: str, credentials: ClientCredentials, server: str = "gat
         ("grpc.use_local_subchannel_pool", 1),  # one client's failures are not another's
         ("grpc.enable_retries", 0),  # this client repeats calls, as it knows their order
     ]
-    if target.startswith(UNIX):
+    try:
+        where = of_grpc(target)
+    except ValueError as error:
+        raise PermanentError(f"{target!r} is no {server}: {error}") from None
+    if where is None:
         return aio.insecure_channel(target, options)
-    where = _where(target, server)
     loopback = is_loopback(where.host)
     if loopback:
         options.append(("grpc.enable_http_proxy", 0))
@@ -81,16 +82,6 @@ def open_channel(target: str, credentials: ClientCredentials, server: str = "gat
         _read(certificate) if certificate else None,
     )
     return aio.secure_channel(str(where), made, options)
-
-
-def _where(target: str, server: str) -> HostPort:
-    try:
-        where = address(target, NO_PORT)
-        if where.port == NO_PORT:
-            raise ValueError("it names no port")
-    except ValueError as error:
-        raise PermanentError(f"{target!r} is no {server}: {error}; give host:port or unix:///path") from None
-    return where
 
 
 def _read(path: Path) -> bytes:

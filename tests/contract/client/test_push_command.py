@@ -98,5 +98,16 @@ async def test_wrong_usage_is_named(tmp_path: Path) -> None:
     none = await iot_stream({}, "push", tmp_path / "none.ndjson")
     assert (none.code, "cannot read" in none.error) == (2, True)
     source = written(tmp_path / "readings.ndjson", 1)
-    target = await iot_stream({}, "push", source, "--grpc", "gateway")
-    assert (target.code, "'gateway' is no gateway: it names no port" in target.error) == (1, True)
+    for wrong, words in (
+        ("gateway", "it names no port; give host:port"),
+        ("gateway:http", "a port is a number"),
+        ("http://gateway:50051", "give host:port or unix:///path"),
+        ("unix:", "it names no socket"),
+        ("", "give host:port or unix:///path"),
+    ):
+        target = await iot_stream({}, "push", source, "--grpc", wrong)
+        assert (target.code, words in " ".join(target.error.split())) == (2, True), target
+        assert "Traceback" not in target.error
+    for option in ("--token-file", "--ca", "--certificate", "--key"):
+        named = await iot_stream({}, "push", source, "--grpc", "gateway:50051", option, tmp_path / "none.pem")
+        assert (named.code, "does not exist" in named.error) == (2, True), named
