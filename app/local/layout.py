@@ -45,6 +45,7 @@ class Layout:
         self.hold = self.root / "worker.hold"  # locked by a command while the worker must not run
         self.started_with = self.root / "settings.json"  # the settings of the start, for a later `up`
         self.fleet_lock = self.root / "fleet.lock"  # locked by the simulated devices that send over MQTT
+        self.fleets_lock = self.root / "fleets.lock"  # locked, shared, by all that send for the simulated devices
         self.fleet_wanted = self.root / "fleet.wanted"
         self.ways_wanted = self.root / "ways.wanted"
         self.sinks_wanted = self.root / "sinks.wanted"

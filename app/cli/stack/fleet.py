@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -18,12 +17,11 @@ import typer
 from app.cli.options import Directory, say
 from app.cli.stack.fleet_outlets import outlet
 from app.errors import PermanentError
-from app.local.fleet.devices import USERS, Fleet
+from app.local.fleet.devices import Fleet
 from app.local.fleet.gateway_fleet import GatewayFleet, Outlet
-from app.local.fleet.readings import RULES
+from app.local.fleet.planned_silence import devices_send
 from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
-from app.postgres.connect import operator_session
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings, load
@@ -70,15 +68,15 @@ def fleet(
         raise PermanentError(f"no local stack in {layout.root}: start one with `iot-stream up --no-fleet`")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    asyncio.run(seed_rules(settings))
-    broker = Mosquitto(layout.root / "mosquitto", settings.mqtt_port)
+    broker, memory = Mosquitto(layout.root / "mosquitto", settings.mqtt_port), layout.root / "fleet.json"
     if via is not Via.MQTT:
-        asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, layout.root / "fleet.json"))
+        with devices_send(settings, layout.fleets_lock):
+            asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, memory))
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
-    with alone(layout):
-        publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, layout.root / "fleet.json", tracing))
+    with alone(layout), devices_send(settings, layout.fleets_lock):
+        publish(settings, stop, lambda tracing: Fleet(broker, devices, rate, memory, tracing))
 
 
 @contextmanager
@@ -143,12 +141,3 @@ def reported(counts: Callable[[], str]) -> Iterator[None]:
     finally:
         ended.set()
         say(counts())
-
-
-async def seed_rules(settings: Settings) -> None:
-    """Give the simulated users their rules; users that have some keep them. Raises TransientError, PermanentError."""
-    async with operator_session(settings, "fleet") as connection:
-        await connection.executemany(
-            "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",
-            [(user, json.dumps(RULES)) for user in USERS],
-        )
