@@ -1,12 +1,14 @@
 """Whether a stack is well: its directory in, the state of each process out; and a wait until all processes are well."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from app.errors import TransientError
 from app.local.layout import Layout, sink_program
 from app.local.session import log_of_detached, supervisor_pid
 from app.local.stack import PROGRAMS, SERVERS, Stack
+from app.local.start_progress import SECONDS
 
 WELL_SECONDS = 60.0  # as long as a process gets to be ready after its start
 LOOK_SECONDS = 0.2
@@ -36,14 +38,20 @@ def look(layout: Layout) -> Processes:
     }
 
 
-def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
-    """Return once every process is well; `seconds` bounds the wait. Raises TransientError that names the processes
+def wait_until_well(
+    layout: Layout,
+    seconds: float = WELL_SECONDS,
+    report: Callable[[str, float], None] = lambda *_: None,
+) -> None:
+    """Return once every process is well; `seconds` bounds the wait, and `report` is called every 2 s with the names
+    of those that are not, and the seconds so far. Raises TransientError that names the processes
     that are not, with the end of each one's log.
 
     The error is raised at once for a process that was started again meanwhile and ended again: such a process will not
     get well by itself. The supervisor has noticed its end by then, and has said how the process ended.
     """
-    deadline, found = time.monotonic() + seconds, look(layout)
+    begun = said = time.monotonic()
+    deadline, found = begun + seconds, look(layout)
     first = {name: one["pid"] for name, one in found.items()}
     anew: set[str] = set()
     while ill := [name for name, one in found.items() if not one["healthy"]]:
@@ -52,6 +60,9 @@ def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
         hopeless = [name for name in ill if found[name]["pid"] is None and name in anew and name not in known]
         if hopeless or time.monotonic() > deadline or supervisor_pid(layout) is None:
             raise TransientError(reason(layout, hopeless or ill, found))
+        if (now := time.monotonic()) >= said + SECONDS:
+            said = now
+            report(", ".join(ill), now - begun)
         time.sleep(LOOK_SECONDS)
         found = look(layout)
 

@@ -19,14 +19,17 @@ TICK = 0.5  # seconds between two looks at the processes
 class StackSession:
     """Runs a stack beside the main thread, which waits or draws meanwhile."""
 
-    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
-        """`say` gets lines for a person, from the supervisor's thread. Waits until no other stack of this account is
+    def __init__(
+        self, layout: Layout, say: Callable[[str], None], meanwhile: Callable[[str], None] | None = None
+    ) -> None:
+        """`say` gets lines for a person, from the supervisor's thread, and `meanwhile` those of the start that the next
+        one may replace (None: `say`). Waits until no other stack of this account is
         starting. Raises TransientError when no port is free, PermanentError as PortClaims does.
         """
         self._starting, self._say = ExitStack(), say
         self._starting.enter_context(one_start_at_a_time())
         self._claims = PortClaims()
-        self.stack = Stack(layout, layout.choose_ports(self._claims.claim), say)
+        self.stack = Stack(layout, layout.choose_ports(self._claims.claim), say, meanwhile)
         self.stopped, self.ready, self._asked = threading.Event(), threading.Event(), threading.Event()
         self.problem: IotStreamError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor")

@@ -1,8 +1,9 @@
 """The embedded stack: which processes there are, with which settings, in which order they start and stop."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -18,8 +19,9 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
-from app.local.servers.tools import require
+from app.local.servers.tools import find, require
 from app.local.sinks.sinks import OWN, LocalSinks, refuse_without_receiver
+from app.local.start_progress import StartProgress
 from app.local.supervisor import Service, Supervisor
 from app.postgres.connect import owner_session
 from app.postgres.schema.init_sql import apply, make_database
@@ -39,13 +41,23 @@ DATABASE = "iot"
 class Stack:
     """One stack in one directory."""
 
-    def __init__(self, layout: Layout, ports: Mapping[str, int], say: Callable[[str], None]) -> None:
-        """`ports`: one for each of DEFAULT_PORTS. `say` gets lines for a person. Nothing is started."""
+    def __init__(
+        self,
+        layout: Layout,
+        ports: Mapping[str, int],
+        say: Callable[[str], None],
+        meanwhile: Callable[[str], None] | None = None,
+    ) -> None:
+        """`ports`: one for each of DEFAULT_PORTS. `say` gets lines for a person, `meanwhile` those that the next one
+        may replace (None: `say`). Nothing is started.
+        """
         self.layout, self._say = layout, say
+        self._progress = StartProgress(say, meanwhile)
         self.supervisor = Supervisor(layout, say)
         self.ports = ports
         root = layout.root
         self.kafka = Kafka(root / "kafka", self.ports["kafka"], layout.log("kafka"))
+        self.kafka.report = partial(self._progress.note, "kafka")
         self.postgres = Postgres(root / "postgres", self.ports["postgres"], layout.log("postgres"))
         self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), USERS)
         self.gateways = LocalGateways(layout, ports, self.mosquitto.username)
@@ -125,15 +137,26 @@ class Stack:
             self.layout.want_ways(adopted)
             self.layout.want_sinks(sink for sink in SINKS if sink_program(sink) in adopted)
             self.layout.want_sink_servers(adopted)
-        require(*self.commands(adopted))
-        self._start_all(SERVERS)
-        self._prepare()
-        self._start_all(PROGRAMS)
-        self._start_all(self._prepare_ways())
-        self._start_all(self._prepare_sinks())
+        with self._progress:
+            self._install(self.commands(adopted))
+            wanted = (*SERVERS, *PROGRAMS, *self.layout.ways(), *map(sink_program, self.layout.sinks()))
+            self._progress.expect(len(wanted) + 1)  # and topics and schema
+            self._start_all(SERVERS)
+            with self._progress.step("topics and schema"):
+                self._prepare()
+            self._start_all(PROGRAMS)
+            self._start_all(self._prepare_ways())
+            self._start_all(self._prepare_sinks())
         self.supervisor.save()
         self._write_env()
         self.start_wanted()
+
+    def _install(self, commands: Sequence[str]) -> None:
+        if all(map(find, commands)):
+            return
+        self._progress.expect(1)
+        with self._progress.step("missing programs"):
+            require(*commands, report=partial(self._progress.note, "missing programs"))
 
     def commands(self, running: Collection[str] = ()) -> list[str]:
         """The programs of this machine that the servers which are wanted, and not `running`, start with."""
@@ -184,6 +207,7 @@ class Stack:
         given = load()
         refuse_without_receiver(sinks, given)
         self.layout.want_sink_servers(self.sinks.servers(sinks, given))
+        self._progress.expect(len(self.layout.sink_servers()))
         self._start_all(self.layout.sink_servers())
         for sink in sinks:
             own = {"SINK_INSTANCE_ID": "local"} | self.sinks.settings([sink], given)  # back at once after a kill
@@ -202,8 +226,9 @@ class Stack:
 
     def _start(self, name: str) -> None:
         service = self.services[name]
-        self.supervisor.start(name, service)
-        service.wait_ready()
+        with self._progress.step(name):
+            self.supervisor.start(name, service)
+            service.wait_ready()
 
     def _prepare(self) -> None:
         """Topics and schema."""

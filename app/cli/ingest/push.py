@@ -49,6 +49,16 @@ class PushSource(NamedTuple):
     kept_in: Path | None  # the file of the mark, rewritten as the mark moves
 
 
+def _of_grpc(text: str) -> str:
+    """The text itself. Raises BadParameter for what is neither a socket nor host:port."""
+    try:
+        of_grpc(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from None
+    return text
+
+
+GrpcGateway = Annotated[str, typer.Option(callback=_of_grpc, help="gRPC gateway: unix:///path or host:port.")]
 TokenFile = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="File with a token of `iot-stream users token`.")
 ]
@@ -62,7 +72,7 @@ KeyFile = Annotated[
 
 def push(
     source: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, one reading a line; -: standard input.")],
-    grpc: Annotated[str, typer.Option(help="gRPC gateway: unix:///path or host:port.")] = SOCKET,
+    grpc: GrpcGateway = SOCKET,
     quic: Annotated[
         str | None, typer.Option(help="QUIC gateway instead: host:port; needs --ca, --certificate.")
     ] = None,
@@ -89,10 +99,6 @@ def push(
 
     Or: agent | iot-stream push - --quic ingest.example.com:5001 --ca ca.pem --certificate n7.pem --key n7.key
     """
-    try:
-        of_grpc(grpc)
-    except ValueError as error:
-        raise typer.BadParameter(f"{grpc!r}: {error}", param_hint="--grpc") from None
     target = PushTarget(grpc, quic, token_file, ca, certificate, key, server_name)
     pace, owner = Pace(batch_items=batch, in_flight=in_flight, give_up=give_up), Owner(user, device)
     with ExitStack() as files:

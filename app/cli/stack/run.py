@@ -9,6 +9,7 @@ import typer
 from app.cli.options import Directory, Ingest, Sinks, on_a_terminal, quiet, say
 from app.cli.stack.deployment import local_urls
 from app.cli.stack.up import NoFleet, Wanted, join, prepare, ready_line, sinks_ready, ways_ready
+from app.cli.status_line import StatusLine
 from app.local.layout import Layout, default_root, parse_env
 from app.local.screen.alerts import AlertListener
 from app.local.screen.observer import Observer
@@ -43,8 +44,9 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", sinks: Sinks = "", direc
         programs = ", ".join(("bridge", *wanted.ways, "worker", *(f"sink {sink}" for sink in wanted.sinks)))
         say(f"starting Kafka, PostgreSQL, Mosquitto, {programs}, notifier and a simulated fleet")
         well = True
-        with locked(layout), StackSession(layout, log.add) as session:
+        with locked(layout), StackSession(layout, log.add, log.line.meanwhile) as session:
             if session.wait_ready():
+                log.line.clear()
                 print(ready_line(layout), flush=True)
                 well = watch(session.stack, session.stopped, log)
             say("stopping")
@@ -56,13 +58,13 @@ class StackLog:
     """The supervisor's lines: kept for the screen, and printed while there is no screen."""
 
     def __init__(self) -> None:
-        self.notes, self.on_screen = Notes(), False
+        self.notes, self.on_screen, self.line = Notes(), False, StatusLine()
 
     def add(self, line: str) -> None:
         """Keep a line, which may come from any thread, and print it while there is no screen."""
         self.notes.add(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self.on_screen:
-            say(line)
+            self.line.say(line)
 
 
 def watch(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated, NamedTuple, TextIO
 
 import typer
 
 from app.cli.options import Directory, Ingest, Sinks, say, ways_in, ways_out
+from app.cli.status_line import StatusLine
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
@@ -81,11 +83,13 @@ def up(
     else:
         prepare(layout, wanted)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # another `up` that finds us before we take it would end us
-        with locked(layout), StackSession(layout, say) as session:
+        line = StatusLine()
+        with locked(layout), StackSession(layout, line.say, line.meanwhile) as session:
             if session.wait_ready():
+                line.clear()
                 print(ready_line(layout), flush=True)
             session.stopped.wait()
-            say("stopping")
+            line.say("stopping")
 
 
 def prepare(layout: Layout, wanted: Wanted) -> None:
@@ -101,14 +105,16 @@ def join(layout: Layout, pid: int, wanted: Wanted) -> None:
     """Have the supervisor `pid` of this directory start what is missing, and print `ready` when the stack is. Raises
     PermanentError when the stack is not ready within LONGEST_START, TransientError when a process is not well.
     """
-    for line in unlike(layout, wanted):
-        say(line)
+    for one in unlike(layout, wanted):
+        say(one)
     wanted.ask(layout)
     os.kill(pid, signal.SIGUSR1)
-    if not wait_for(layout.env.exists, LONGEST_START):
+    line = StatusLine()
+    there = wait_for(layout.env.exists, LONGEST_START, partial(line.waiting, f"process {pid}, which starts the stack"))
+    line.clear()
+    if not there:
         raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
-    wait_until_well(layout)
-    print(ready_line(layout), flush=True)
+    get_well(layout, line)
 
 
 def unlike(layout: Layout, wanted: Wanted) -> list[str]:
@@ -132,10 +138,34 @@ def start_in_background(layout: Layout, wanted: Wanted) -> None:
         child = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-    wait_for(lambda: layout.env.exists() or child.poll() is not None, LONGEST_START)
+    line = StatusLine()
+    with log.open(errors="replace") as shown:
+        wait_for(lambda: show_lines(shown, line) or layout.env.exists() or child.poll() is not None, LONGEST_START)
+        show_lines(shown, line)
+    line.clear()
     if child.poll() is not None or not layout.env.exists():
-        raise PermanentError(f"the stack did not start; {log} says:\n{log.read_text(errors='replace').strip()}")
-    wait_until_well(layout)
+        raise PermanentError(f"the stack did not start; the reason is above, and in {log}")
+    get_well(layout, line)
+
+
+def show_lines(log: TextIO, line: StatusLine) -> bool:
+    """Show what a supervisor in the background has said since; False, so that a wait goes on."""
+    begun = log.tell()
+    while (said := log.readline()).endswith("\n"):
+        (line.meanwhile if said.startswith("waiting for ") else line.say)(said.rstrip())
+        begun = log.tell()
+    log.seek(begun)  # half a line is read again
+    return False
+
+
+def get_well(layout: Layout, line: StatusLine) -> None:
+    """Print `ready` once every process is well, and meanwhile which are not. Raises TransientError as wait_until_well
+    does.
+    """
+    try:
+        wait_until_well(layout, report=line.waiting)
+    finally:
+        line.clear()
     print(ready_line(layout), flush=True)
 
 

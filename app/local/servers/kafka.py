@@ -6,6 +6,7 @@ import shutil
 import signal
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import PermanentError, TransientError
@@ -60,6 +61,7 @@ class Kafka:
         self.port = port or free_port()
         self.process = ChildProcess("kafka", [], log or self.data_dir / "kafka.log")
         self._prepared: Prepared | None = None
+        self.report: Callable[[str], None] = lambda _: None  # told what a first start is doing
 
     @property
     def bootstrap(self) -> str:
@@ -83,8 +85,14 @@ class Kafka:
         if self.process.alive():
             return
         require("java")
-        java, jars = find("java") or "java", kafka_jars()
-        self._prepared = prepared(java, jars, f"{JVM} {PROPERTIES}", lambda made: _prepare(made, java, jars))
+        java, jars = find("java") or "java", kafka_jars(self.report)
+
+        def make(made: Prepared) -> None:
+            self.report("preparing quick starts, once")
+            _prepare(made, java, jars)
+
+        self._prepared = prepared(java, jars, f"{JVM} {PROPERTIES}", make)
+        self.report("starting")
         self.launch(java, jars, self._prepared.jvm if self._prepared else [])
 
     def launch(self, java: str, jars: Path, jvm: list[str]) -> None:

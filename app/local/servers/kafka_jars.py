@@ -4,11 +4,12 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import PermanentError
+from app.local.servers.followed import followed
 from app.local.servers.tools import find, require
 
 POM = Path(__file__).with_name("pom.xml")
@@ -24,9 +25,9 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "iot-stream"
 
 
-def kafka_jars() -> Path:
+def kafka_jars(report: Callable[[str], None] = lambda _: None) -> Path:
     """The directory with the jars; Maven fetches the jars of this pom.xml when they are missing, which may take
-    minutes. Raises PermanentError when Maven fails, or when Java or Maven is missing.
+    minutes; `report` is told how far that is. Raises PermanentError when Maven fails, or when Java or Maven is missing.
     """
     jars = _place()
     if jars.is_dir():
@@ -35,7 +36,7 @@ def kafka_jars() -> Path:
     with (jars.parent / "lock").open("w") as lock:  # two starts at once fetch once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not jars.is_dir():
-            _fetch(jars)
+            _fetch(jars, report)
     return jars
 
 
@@ -48,17 +49,25 @@ def _place() -> Path:
     return cache_dir() / "kafka-libs" / hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
 
 
-def _fetch(jars: Path) -> None:
+def _fetch(jars: Path, report: Callable[[str], None]) -> None:
     require("java", "mvn")
+    report("fetching Kafka by Maven, once")
+    fetched = list[str]()
+
+    def seen(line: str) -> None:
+        if " Downloaded from " in f" {line}":
+            fetched.append(line)
+            report(f"fetching Kafka by Maven, once: {len(fetched)} files")
+
     with tempfile.TemporaryDirectory(dir=jars.parent) as scratch:
         command = [
-            find("mvn") or "mvn", "-B", "-q",
+            find("mvn") or "mvn", "-B",
             "-C",  # a jar whose checksum does not match fails the build
             "-f", str(POM), "dependency:copy-dependencies",
             "-DincludeScope=runtime", f"-DoutputDirectory={scratch}/jars",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = followed(command, seen)
         if done.returncode:
             said = "\n".join(line for line in done.stdout.splitlines() if "ERROR" in line)[:600]
-            raise PermanentError(f"Maven could not fetch Kafka's jars:\n{said or done.stderr.strip()}")
+            raise PermanentError(f"Maven could not fetch Kafka's jars:\n{said or done.stdout.strip()[-600:]}")
         shutil.move(f"{scratch}/jars", jars)

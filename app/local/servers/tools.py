@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from app.errors import PermanentError
+from app.local.servers.followed import followed
 
 JAVA_AT_LEAST = 17  # Kafka 4 brokers refuse older ones
 PACKAGES = {
@@ -20,9 +21,9 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def require(*commands: str) -> None:
-    """Make sure that each command of PACKAGES is installed, installing it where we may. Raises PermanentError with one
-    line that says what to install.
+def require(*commands: str, report: Callable[[str], None] = lambda _: None) -> None:
+    """Make sure that each command of PACKAGES is installed, installing it where we may; `report` is told how far that
+    is. Raises PermanentError with one line that says what to install.
     """
     missing = [command for command in commands if not find(command)]
     if not missing:
@@ -31,7 +32,7 @@ def require(*commands: str) -> None:
     if may_install():
         with _one_installation_at_a_time():
             if not all(map(find, missing)):  # another start may have done it
-                install(packages)
+                install(packages, report)
         missing = [command for command in missing if not find(command)]
     if missing:
         raise PermanentError(
@@ -72,11 +73,16 @@ def may_install() -> bool:
     return os.geteuid() == 0 and shutil.which("apt-get") is not None and Path("/etc/debian_version").exists()
 
 
-def install(packages: list[str]) -> None:
-    """Install packages by apt-get, after an update of its lists. Raises PermanentError with apt-get's last words."""
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+def install(packages: list[str], report: Callable[[str], None] = lambda _: None) -> None:
+    """Install packages by apt-get, after an update of its lists; `report` gets what apt-get is at. Raises
+    PermanentError with apt-get's last words.
+    """
+    named = f"apt-get installs {' '.join(packages)}"
     for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
-        done = subprocess.run(["apt-get", *arguments], env=env, capture_output=True, text=True, check=False)
+        report(named)
+        done = followed(
+            ["apt-get", *arguments], lambda line: report(f"{named}: {line[:60]}"), {"DEBIAN_FRONTEND": "noninteractive"}
+        )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            said = done.stdout.strip().splitlines()[-1:]
             raise PermanentError(f"apt-get {arguments[0]} failed: {' '.join(said)}. Install: {' '.join(packages)}")
