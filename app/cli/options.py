@@ -92,6 +92,11 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+def moves_cursor() -> bool:
+    """Whether standard error is a terminal on which a line can be written over; TERM=dumb is none."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def on_a_terminal() -> bool:
     """Whether a person looks and may press keys: a full screen draws on standard error and reads standard input."""
     streams = (sys.stdin, sys.stdout, sys.stderr)

@@ -1,11 +1,10 @@
 """How far a command is, on standard error: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.cli.options import say
+from app.cli.options import moves_cursor, say
 
 LINE_SECONDS = 5.0
 
@@ -17,7 +16,7 @@ Show = Callable[[int, Line], None]  # takes how many records are left, of `whole
 def progress(whole: int) -> Iterator[Show]:
     """What is to be called now and then, as the work goes on; `whole`: how many records there are to look at."""
     began = time.monotonic()
-    if not sys.stderr.isatty():
+    if not moves_cursor():
         yield _lines(began)
         return
     from rich.console import Console

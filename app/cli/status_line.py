@@ -3,13 +3,12 @@
 In a pipe, a file or a terminal that cannot move its cursor, every line is a line.
 """
 
-import os
 import shutil
 import sys
 import threading
 from contextlib import suppress
 
-from app.cli.options import say
+from app.cli.options import moves_cursor, say
 
 _CLEAR = "\r\x1b[K"
 
@@ -19,7 +18,7 @@ class StatusLine:
 
     def __init__(self) -> None:
         self._lock, self._standing = threading.Lock(), False
-        self._moves = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._moves = moves_cursor()
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -1,7 +1,6 @@
 """`iot-stream trace`: where one message is now."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import escape_unencodable, past, quiet, say
+from app.cli.options import escape_unencodable, moves_cursor, past, quiet, say
 from app.cli.render.tap import paint
 from app.cli.render.trace import lines, span_lines
 from app.errors import TransientError
@@ -118,7 +117,7 @@ def _show(
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
+    if not moves_cursor():
         yield lambda read, total: None
         return
     from rich.console import Console

@@ -14,6 +14,7 @@ import typer
 from app.backtest import rules_file
 from app.backtest.duration import duration, spoken
 from app.backtest.stored import Backtest
+from app.cli.options import moves_cursor
 from app.core.rules.rule import RuleSet
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
@@ -53,7 +54,7 @@ def backtest(
 
     errors = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not moves_cursor()) as progress:
         task = progress.add_task(f"readings of {user}", total=1.0)
         done = asyncio.run(
             _run(settings, user, device, given, stretch, lambda share: progress.update(task, completed=share))
