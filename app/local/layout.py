@@ -153,11 +153,17 @@ def _name(path: Path, among: Sequence[str], names: Iterable[str]) -> None:
 
 
 @contextmanager
-def one_start_at_a_time() -> Iterator[None]:
-    """Held from the choice of ports until the servers listen on them: two stacks must not choose the same."""
+def one_start_at_a_time(say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Held from the choice of ports until the servers listen on them: two stacks must not choose the same. `say` is
+    told when another stack has to be waited for.
+    """
     path = Path(tempfile.gettempdir()) / f"iot-stream-{os.geteuid()}.lock"
     with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another stack of this account, which is starting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

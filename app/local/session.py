@@ -27,7 +27,7 @@ class StackSession:
         starting. Raises TransientError when no port is free, PermanentError as PortClaims does.
         """
         self._starting, self._say = ExitStack(), say
-        self._starting.enter_context(one_start_at_a_time())
+        self._starting.enter_context(one_start_at_a_time(say))
         self._claims = PortClaims()
         self.stack = Stack(layout, layout.choose_ports(self._claims.claim), say, meanwhile)
         self.stopped, self.ready, self._asked = threading.Event(), threading.Event(), threading.Event()

@@ -226,9 +226,9 @@ async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) 
 )
 async def test_a_schema_that_stops_a_worker_is_broken(site: Site, change: str, stopped: str, cure: str) -> None:
     await site.fetch(change)
-    (found,) = [one for one in await database.look(site.settings) if one.level is not Level.OK]
-    assert (found.level, found.cure) == (Level.BROKEN, cure)
-    assert stopped in found.what
+    found = [one for one in await database.look(site.settings) if one.level is not Level.OK]
+    assert {(one.level, one.cure) for one in found} == {(Level.BROKEN, cure)}
+    assert any(stopped in one.what for one in found)
 
 
 async def test_columns_have_the_cure_of_the_workers_log(site: Site) -> None:
