@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ class Stack:
     """The command line, with one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory, self.said = directory, ""
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "app", *arguments, "--dir", str(self.directory)]
@@ -41,6 +42,7 @@ class Stack:
         done = self.run("up", "--detach", "--no-fleet", *arguments)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("ready "), done.stdout
+        self.said = done.stderr
         return time.monotonic() - started
 
     @property
@@ -97,6 +99,10 @@ def stack(server_dir: Path) -> Iterator[Stack]:
 
 def test_up_hurt_down_and_up_again(stack: Stack, unique: str) -> None:
     print(f"\nfirst start {stack.up():.1f} s")
+    steps = re.findall(r"^(\d) of 7: ([\w ]+) is ready after [\d.]+ s$", stack.said, re.MULTILINE)
+    assert [number for number, _ in steps] == list("1234567")
+    assert {name for _, name in steps} == NAMES | {"topics and schema"}
+    assert "waiting for kafka (2 s" in stack.said
     assert [name for name in stack.env if not name.startswith("IOT_")] == KEYS
     assert stack.pids.keys() == NAMES
     for file in ("stack.env", "pids.json"):
