@@ -37,7 +37,7 @@ def test_secrets_of_files_and_of_other_programs(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "Pl4nted-aws")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-api=Pl4nted-otel,b=2")
-    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:Pl4nted%2Famqp@rabbit/")
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:Pl4nted%2Famqp@rabbit/")  # not a secret
     (tmp_path / ".env").write_text("MY_API_TOKEN=Pl4nted-env\n")
     (tmp_path / "iot-stream.toml").write_text('[sinks.a]\nkind = "feed"\nfeed_token = "Pl4nted-toml"\n')
     text = " ".join(("Pl4nted-aws", "Pl4nted-otel", "Pl4nted%2Famqp", "Pl4nted/amqp", "Pl4nted-env", "Pl4nted-toml"))
