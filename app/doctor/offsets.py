@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.doctor.kafka import TIMEOUT_MS
+from app.errors import PermanentError, TransientError
 from app.kafka.access import access, start
 from app.kafka.group_coordinator import coordinated
 from app.kafka.topics import existing, wanted
@@ -25,7 +26,7 @@ async def offsets(settings: Settings) -> Offsets:
     try:
         counts = await existing(access(settings), [topic.name for topic in wanted(settings)])
         return {"topics": await _ends(settings, counts), "groups": await _committed(settings, counts)}
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, TransientError, PermanentError) as error:
         return {"error": str(error) or repr(error)}
 
 
