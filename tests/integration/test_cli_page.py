@@ -133,7 +133,9 @@ class Site:
             "127.0.0.1:8088": f"127.0.0.1:{self.ports['http']}", "export IOT_INFLUX_URL=http://127.0.0.1:8086\n": "",
             "nc -N 127.0.0.1 8089": f"{sys.executable} ask.py {self.ports['tcp']}",
             "--host emqx --users 500 --rate 20000": f"--host {env.get('MQTT_HOST')} --port {env.get('MQTT_PORT')}"
-            " --users 5 --rate 50 --duration 2", "--rate 200": "--rate 200 --duration 2",
+            # Mosquitto does not ask the database for the accounts of the users, as EMQX does.
+            f" --username {env.get('MQTT_USERNAME')} --password-file operator --users 5 --rate 50 --duration 2",
+            "--rate 200": "--rate 200 --duration 2",
             "deploy/secrets/gateway_certificate": str(made.server), "deploy/secrets/gateway_key": str(made.server_key),
             "deploy/secrets/gateway_ca.pem": str(made.ca), "/tmp/telemetry_ingest.sock": str(self.directory / "g.sock"),
         }  # fmt: skip
@@ -221,6 +223,8 @@ async def test_every_example_of_the_page(site: Site) -> None:
             (letter, *_) = site.ask("dlq", "show", "--limit", "1", "--json").splitlines()
             place = json.loads(letter)
             text = text.replace("3:17", f"{place['partition']}:{place['offset']}")
+        if name == "load":
+            (site.directory / "operator").write_text(site.env["MQTT_PASSWORD"])
         if name == "sink":
             site.run("up", "iot-stream up --no-fleet --detach --sinks influx")
         if name == "push":
