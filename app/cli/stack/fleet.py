@@ -73,7 +73,7 @@ def fleet(
     asyncio.run(seed_rules(settings))
     broker = Mosquitto(layout.root / "mosquitto", settings.mqtt_port)
     if via is not Via.MQTT:
-        asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, layout.root / "fleet.json"))
+        asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, layout.root / "fleet.json", stop))
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
@@ -108,14 +108,16 @@ def publish(settings: Settings, stop: threading.Event, made: Callable[[Tracing],
         tracing.stop(STOP_SECONDS)
 
 
-async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path) -> None:
+async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path, stopped: threading.Event) -> None:
     """Send by the gateway of the outlet that `made` gives, until SIGTERM or SIGINT, and say how that went. `rate`:
-    readings a second of each device; `memory`: the file of sequence ids. Raises PermanentError when the gateway will
-    never take what is sent.
+    readings a second of each device; `memory`: the file of sequence ids; `stopped`: set by a signal that came before.
+    Raises PermanentError when the gateway will never take what is sent.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if stopped.is_set():
+        return
     sending = GatewayFleet(made(), devices, rate, memory)
 
     def counts() -> str:
