@@ -207,7 +207,7 @@ async def test_credentials_are_looked_at_again(path: Path) -> None:
         await asyncio.sleep(0.3)
         await send(call, [2])
         assert await acks(call, 1) == [2]
-        assert len(it.accounts.asked) == 2
+        assert len(it.accounts.asked) >= 2
         it.accounts.tokens["good"] = Refusal.BAD_CREDENTIALS
         await asyncio.sleep(0.3)
         await send(call, [3])
