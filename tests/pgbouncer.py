@@ -23,15 +23,17 @@ pool_mode = transaction
 default_pool_size = 2
 server_reset_query =
 server_login_retry = 1
-query_wait_timeout = 1
+query_wait_timeout = {patience}
 unix_socket_dir =
 """
 STARTUP = b"\0\0\0\x26\0\3\0\0user\0iot\0database\0pgbouncer\0\0\0"  # PgBouncer's own console, which asks no server
 
 
 @contextmanager
-def transaction_mode(dsn: str) -> Iterator[str]:
-    """The same database's URL through a pooler with two connections; skips the test where there is no PgBouncer."""
+def transaction_mode(dsn: str, patience: int = 30) -> Iterator[str]:
+    """The same database's URL through a pooler with two connections, for which a client waits for `patience` seconds;
+    skips the test where there is no PgBouncer.
+    """
     program = find("pgbouncer")
     if program is None:
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
@@ -39,7 +41,7 @@ def transaction_mode(dsn: str) -> Iterator[str]:
     with server_directory() as directory:
         file, account = Path(directory) / "pgbouncer.ini", unprivileged()
         server = {"host": parts.hostname, "server": parts.port, "user": parts.username, "password": parts.password}
-        write_private(file, CONFIG.format(**server, listen=LOOPBACK, port=port), account)
+        write_private(file, CONFIG.format(**server, listen=LOOPBACK, port=port, patience=patience), account)
         process = ChildProcess("pgbouncer", [program, str(file)], directory / "log", account=account, cwd=directory)
         process.start()
         try:

@@ -1,5 +1,6 @@
 """Real destinations of sinks, with and without TLS: Redis, InfluxDB 1, and VictoriaMetrics where it is built."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -20,6 +21,7 @@ import pytest
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
+from app.sinks.port import Sink, SinkUnavailable
 from tests.secured import Certificates
 from tools.command import ROOT
 
@@ -54,6 +56,19 @@ def frozen(server: Destination) -> Iterator[None]:
         yield
     finally:
         server.process.signal(signal.SIGCONT)
+
+
+async def thawed(sink: Sink) -> dict[int, int]:
+    """{partition: offset after the last record written} once all is written to a server that was frozen: it may take
+    longer than the sink waits.
+    """
+    found: dict[int, int] = {}
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return found | dict((await sink.flush()).upto)
+            except SinkUnavailable as error:
+                found |= dict(error.so_far.upto)
 
 
 class RedisServer:

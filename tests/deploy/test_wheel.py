@@ -32,11 +32,12 @@ PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 def sources(folder: Path) -> Iterator[str]:
     """The files of a checkout, by their paths below it."""
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        made = {"__pycache__", "secrets"} & set(parts) or parts[0] in LEFT_OUT or parts[0].endswith(".egg-info")
-        if path.is_file() and not made and parts[0] not in (".env", ".git"):
-            yield "/".join(parts)
+    for path, folders, files in os.walk(folder):
+        made = {"__pycache__", "secrets"}
+        if Path(path) == folder:
+            made |= LEFT_OUT | {".env"} | {name for name in folders if name.endswith(".egg-info")}
+        folders[:] = set(folders) - made  # which other programs may change meanwhile: they are not looked into
+        yield from ((Path(path) / name).relative_to(folder).as_posix() for name in files if name not in made)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,13 @@ async def test_it_takes_no_partition_says_the_whole_cure_and_goes_on_by_itself(s
             await sender.send(f"d{device}", [20])
         await site.settled_input()
         await grow(site, 4, settings.kafka_topic)
-        await until(lambda: held(worker), 60, worker.tail)
+
+        async def held_while_devices_talk() -> bool:  # until then, one that is silent may be reported
+            for device in range(DEVICES):
+                await sender.send(f"d{device}", [20])
+            return await held(worker)
+
+        await until(held_while_devices_talk, 60, worker.tail)
         if restarted:
             worker.stop()
             worker.start()

@@ -38,7 +38,7 @@ async def test_a_stalled_worker_leaves_its_work_to_the_new_owner(breakable: Serv
             os.kill(breakable.kafka.pid, signal.SIGSTOP)
             os.kill(stalled.pid, signal.SIGCONT)
             try:
-                await until(lambda: _waits(stalled), 3, lambda: f"the worker had nothing to write:\n{stalled.tail()}")
+                await until(lambda: _waits(stalled), 20, lambda: f"the worker had nothing to write:\n{stalled.tail()}")
             finally:
                 os.kill(breakable.kafka.pid, signal.SIGCONT)
             await asyncio.sleep(2)

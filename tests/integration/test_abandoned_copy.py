@@ -19,7 +19,9 @@ from tests.integration.stores import ReportedEvents, as_role, connected, count, 
 pytestmark = pytest.mark.integration
 
 ORIGIN = PartitionEpoch(0, 1)
-ROWS = [row(n) for n in range(10_000)]  # more than a client keeps back before it sends the first
+WIDE = {"extra_data": f'{{"word": "{"x" * 350}"}}'}
+# More than a client keeps back (512 KiB) and a server (1,000 rows); no more, as to send them takes time, too.
+ROWS = [row(n, **WIDE) for n in range(1400)]
 TIMEOUT = 0.5  # seconds, of a statement
 SESSION = {"statement_timeout": f"{TIMEOUT}s", "application_name": "iot-stream store"}
 
@@ -76,7 +78,7 @@ async def test_its_rows_are_stored_by_whoever_writes_them_next(database: str, ca
 
 async def test_no_other_copy_is_ended(database: str) -> None:
     """Not one that is younger, nor one of anybody else: an operator may import for hours."""
-    theirs = [row(n) for n in range(100_000, 110_000)]
+    theirs = [row(n, **WIDE) for n in range(100_000, 101_400)]
     elsewhere = {**SESSION, "application_name": "psql"}
     async with connected(database) as admin:
         await admin.execute("CREATE TABLE spare (LIKE raw_telemetry)")

@@ -28,8 +28,8 @@ async def rig(kafka: KafkaServer, unique: str) -> Rig:
 async def test_kill_9_of_the_command_loses_nothing_and_repeats_what_nobody_knew_of(rig: Rig) -> None:
     await rig.write(numbered(COUNT, broken=500))
     words = ("replay", "--user", "u1", "--yes", "--json")
-    for begun in (1, 12_000):
-        async with rig.running(*words) as process:
+    for begun in (1, 6_000):
+        async with rig.running(*words, "--rate", "8000") as process:
             await rig.arrived(begun)
             process.kill()
             assert await process.wait() == -signal.SIGKILL
@@ -46,7 +46,7 @@ async def test_kill_9_of_the_command_loses_nothing_and_repeats_what_nobody_knew_
 async def test_ctrl_c_ends_it_after_the_chunk_and_it_goes_on_without_a_repeat(rig: Rig) -> None:
     await rig.write(numbered(3_000))
     words = ("replay", "--yes", "--json")
-    async with rig.running(*words, "--rate", "1000") as process:
+    async with rig.running(*words, "--rate", "500") as process:
         await rig.arrived(400)
         process.send_signal(signal.SIGINT)
         out, error = await asyncio.wait_for(process.communicate(), 20)

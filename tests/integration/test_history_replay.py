@@ -120,8 +120,8 @@ async def test_kill_9_loses_nothing_and_stores_nothing_twice(site: Site) -> None
     count = 20_000
     await spread(site, count)
     words = ("replay", "--into", TABLE, "--yes")
-    for begun in (1, 8_001):
-        async with running(site, *words, "--rate", "10000") as process:
+    for begun in (1, 5_001):
+        async with running(site, *words, "--rate", "4000") as process:
             await has_rows(site, begun)
             process.kill()
             assert await process.wait() == -signal.SIGKILL

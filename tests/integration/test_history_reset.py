@@ -150,7 +150,10 @@ async def test_ctrl_c_while_the_worker_is_waited_for_sets_nothing(site: Site) ->
 async def test_a_static_member_that_was_killed_is_named_until_its_session_ends(
     kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path
 ) -> None:
-    more = {"kafka_partitions": PARTITIONS, "kafka_instance_id": f"{unique}-worker-0"}
+    more = {
+        "kafka_partitions": PARTITIONS, "kafka_instance_id": f"{unique}-worker-0",
+        "kafka_session_timeout": 12,  # in which the command has to begin
+    }  # fmt: skip
     site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, more)
     await site.prepare([])
     await hourly(site)

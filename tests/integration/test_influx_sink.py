@@ -16,7 +16,7 @@ from app.sinks.record import SinkRecord
 from tests.secured import Certificates
 from tests.servers import server_directory
 from tests.sink_readings import START, offsets, sink_record
-from tests.sink_servers import ACCOUNT, PASSWORD, InfluxServer, VictoriaServer, frozen, running
+from tests.sink_servers import ACCOUNT, PASSWORD, InfluxServer, VictoriaServer, frozen, running, thawed
 
 pytestmark = pytest.mark.integration
 FIRST = 1795226400000000  # the time of a reading at 0 s, in microseconds
@@ -270,7 +270,7 @@ async def test_the_server_frozen_is_away_and_is_asked_for_less(unique: str, serv
             with pytest.raises(asyncio.CancelledError):
                 await flush
             assert made.held == held
-        assert dict((await made.flush()).upto) == {0: 1000}
+        assert dict(await thawed(made)) == {0: 1000}
         assert made.held == Held()
         assert len(server.points()) == 1000
         await made.close()

@@ -120,7 +120,7 @@ async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: 
 
 async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -> None:
     reported = ReportedEvents()
-    settings = {"database_timeout": 0.2, "breaker_failures": 2} | HOUR
+    settings = {"database_timeout": 0.5, "breaker_failures": 2} | HOUR
     async with opened(database, reported, **settings) as store, connected(database) as other:
         await store.write([live(1000), late(1000)])  # TimescaleDB makes their chunks
         lock = other.transaction()

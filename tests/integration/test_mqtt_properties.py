@@ -1,6 +1,7 @@
 """User properties of what the notifier publishes, on a real broker: they go with a message, and never keep it back."""
 
 import asyncio
+from typing import Any
 
 import mqtt5
 import pytest
@@ -28,8 +29,8 @@ async def published(connection: Connection, payload: bytes) -> str | None:
     return await asyncio.wait_for(answer, 10)
 
 
-async def received(reader: asyncio.StreamReader) -> mqtt5.PublishPacket:
-    """The next message."""
+async def received(reader: asyncio.StreamReader, kind: type[Any] = mqtt5.PublishPacket) -> Any:
+    """The next packet of this kind."""
     buffer = b""
     while True:
         try:
@@ -38,7 +39,7 @@ async def received(reader: asyncio.StreamReader) -> mqtt5.PublishPacket:
             buffer += await asyncio.wait_for(reader.read(1 << 20), 10)
             continue
         buffer = buffer[size:]
-        if isinstance(packet, mqtt5.PublishPacket):
+        if isinstance(packet, kind):
             return packet
 
 
@@ -53,7 +54,7 @@ async def test_they_go_with_a_message_unless_it_would_be_too_large_with_them(
     publisher = MqttPublisher(account, rest)
     try:
         connection = await publisher.connect()
-        await asyncio.sleep(0.2)  # the subscription
+        await received(reader, mqtt5.SubAckPacket)
         assert await published(connection, b"small") is None
         small = await received(reader)
         assert (small.payload, small.user_properties) == (b"small", CONTEXT)

@@ -92,7 +92,10 @@ def test_one_that_hangs_answers_only_when_it_is_let_go(otlp: OtlpReceiver, make:
     results: list[SpanExportResult] = []
     thread = threading.Thread(target=lambda: results.append(exporter.export([a_span()])))
     thread.start()
-    thread.join(0.5)
+    deadline = time.monotonic() + 10
+    while not otlp.requests and time.monotonic() < deadline:
+        time.sleep(0.01)
+    thread.join(0.3)
     assert thread.is_alive()
     assert (otlp.requests, otlp.spans) == (1, [])
     otlp.mode = Mode.TAKE

@@ -96,9 +96,16 @@ async def test_rules_are_followed(database: str, pooled: str) -> None:
             await changes.aclose()
 
 
-async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> None:
+@pytest.fixture
+def hasty(database: str) -> Iterator[str]:
+    """The database's URL through a PgBouncer that soon says that there is no database."""
+    with transaction_mode(database, patience=1) as dsn:
+        yield dsn
+
+
+async def test_the_database_goes_away_behind_it(database: str, hasty: str) -> None:
     reported = ReportedEvents()
-    async with opened(pooled, reported, database_statement_cache=False) as store, connected(database) as admin:
+    async with opened(hasty, reported, database_statement_cache=False) as store, connected(database) as admin:
         name = await admin.fetchval("SELECT current_database()")
         assert await store.write([row(0)]) == WriteResult(1, 0)
         async with connected(database.replace(name, "postgres")) as other:

@@ -32,7 +32,7 @@ class Deployment:
     """The topics of a test, a destination, and sinks that write to it."""
 
     def __init__(self, bootstrap: str, unique: str) -> None:
-        self.bootstrap, self.name, self.destination = bootstrap, f"s{unique[-4:]}", Destination()
+        self.bootstrap, self.name, self.destination = bootstrap, f"s{unique}", Destination()
         self.settings = Settings(
             _env_file=None,
             app=unique,
@@ -293,7 +293,7 @@ async def test_a_sink_may_begin_with_what_is_new(site: Deployment) -> None:
     await site.send(40)
     old = set(site.places)
     async with site.running(sink_start="latest") as runner:
-        await until(lambda: runner.available, SECONDS)
+        await until(lambda: runner.consumer.settled, SECONDS)
         await site.send(40)
         site.places -= old
         await site.written()

@@ -55,13 +55,19 @@ def asked(stack: Stack, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+def records(stack: Stack, way: str) -> float:
+    """The readings that a gateway has answered."""
+    with urllib.request.urlopen(f"{stack.env[f'{way.upper()}_METRICS_URL']}/metrics", timeout=20) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("iot_gateway_records_total{"))
+
+
 def fleets(stack: Stack) -> dict[str, str]:
-    """What the simulated devices of each way say after some seconds of sending."""
+    """What the simulated devices of each way say after they have sent for a while."""
     command = [sys.executable, "-m", "app", "fleet", "--dir", str(stack.directory), "--rate", "20", "--via"]
     running = {way: subprocess.Popen([*command, way], stderr=subprocess.PIPE, text=True) for way in WAYS}
     try:
-        assert wait(lambda: stack.rows("fleet-1") > 200)
-        time.sleep(4)
+        assert wait(lambda: all(records(stack, way) > 800 for way in WAYS), 60), "each gateway answers"
         for process in running.values():
             process.send_signal(signal.SIGTERM)
         said = {way: process.communicate(timeout=30)[1] for way, process in running.items()}

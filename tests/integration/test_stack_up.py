@@ -1,6 +1,7 @@
 """`iot-stream up` and `down` as a person uses them: one stack, brought up, hurt, joined, stopped and started again."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import os
@@ -133,8 +134,10 @@ def _nothing_can_be_reached_from_elsewhere(stack: Stack) -> None:
     """Every server, and what it starts, listens on the loopback address alone; and each of ours where it says."""
     listening: dict[str, set[int]] = {}
     for name, pid in stack.pids.items():
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        found = [one.laddr for each in tree for one in each.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        found = []
+        for each in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL ends some of its own by itself
+                found += [one.laddr for one in each.net_connections("inet") if one.status == psutil.CONN_LISTEN]
         hosts = {ipaddress.ip_address(address.ip.removeprefix("::ffff:")) for address in found}  # as Java has them
         assert [host for host in hosts if not host.is_loopback] == [], name
         listening[name] = {address.port for address in found}

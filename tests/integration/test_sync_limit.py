@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from app.kafka.close_clients import close_consumer
@@ -38,6 +39,12 @@ class Leader:
             self.member = answer.member_id
             if answer.error_code == 0:
                 return answer
+
+    async def asked_to_join(self) -> None:
+        """Returns once the group knows of a member that is new, and asks its leader to join again."""
+        async with asyncio.timeout(20):
+            while (await self.ask(DescribeGroupsRequest([self._group]))).groups[0][2] != "PreparingRebalance":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     async def ask(self, request: Any) -> Any:
         """The coordinator's answer; a broker that has just started has none for a while."""
@@ -88,7 +95,7 @@ async def test_a_member_that_was_taken_out_while_it_waited_joins_again(kafka: Ka
         async with leading(kafka, unique) as leader, leading(kafka, unique) as operator:
             await leader.join()
             consumer.subscribe([unique])
-            await asyncio.sleep(0.5)  # the group knows of it, and asks its leader to join again
+            await leader.asked_to_join()
             assert (await leader.join()).leader_id == leader.member
             await asyncio.wait_for(waiting.wait(), 10)
             await asyncio.sleep(0.5)

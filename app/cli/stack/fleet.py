@@ -71,7 +71,7 @@ def fleet(
     broker, memory = Mosquitto(layout.root / "mosquitto", settings.mqtt_port), layout.root / "fleet.json"
     if via is not Via.MQTT:
         with devices_send(settings, layout.fleets_lock):
-            asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, memory))
+            asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, memory, stop))
         return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
@@ -106,14 +106,16 @@ def publish(settings: Settings, stop: threading.Event, made: Callable[[Tracing],
         tracing.stop(STOP_SECONDS)
 
 
-async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path) -> None:
+async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path, stopped: threading.Event) -> None:
     """Send by the gateway of the outlet that `made` gives, until SIGTERM or SIGINT, and say how that went. `rate`:
-    readings a second of each device; `memory`: the file of sequence ids. Raises PermanentError when the gateway will
-    never take what is sent.
+    readings a second of each device; `memory`: the file of sequence ids; `stopped`: set by a signal that came before.
+    Raises PermanentError when the gateway will never take what is sent.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if stopped.is_set():
+        return
     sending = GatewayFleet(made(), devices, rate, memory)
 
     def counts() -> str:

@@ -157,9 +157,9 @@ def test_a_refused_call_gives_its_items_back(client: Client, gateway: ScriptedGa
 @pytest.mark.parametrize("way", ["push", "stream"])
 def test_patience_ends_with_the_items_without_an_ack(client: Client, gateway: ScriptedGateway, way: str) -> None:
     gateway.steps.extend([None, *[Fail()] * 1000])
-    pace = Pace(batch_items=10, in_flight=1, give_up=0.2, first_pause=0.01, longest_pause=0.05)
+    pace = Pace(batch_items=10, in_flight=1, give_up=0.6, first_pause=0.01, longest_pause=0.05)
     calls = client(gateway.target, pace)
-    with pytest.raises(NotAckedError, match=r"no ack within 0\.2 s: UNAVAILABLE") as caught:
+    with pytest.raises(NotAckedError, match=r"no ack within 0\.6 s: UNAVAILABLE") as caught:
         calls.stream(events(20)) if way == "stream" else calls.call("push", events(20))
     assert numbers(caught.value.items) == list(range(10, 20))
     assert len(calls.failures) > 2
@@ -168,10 +168,10 @@ def test_patience_ends_with_the_items_without_an_ack(client: Client, gateway: Sc
 @pytest.mark.parametrize("way", ["push", "stream"])
 def test_patience_ends_with_what_is_put_off_for_ever(client: Client, gateway: ScriptedGateway, way: str) -> None:
     gateway.steps.extend([None, *[Refuse(tuple(range(10)), LATER)] * 1000])
-    pace = Pace(batch_items=10, in_flight=1, give_up=0.2, first_pause=0.01, longest_pause=0.05)
+    pace = Pace(batch_items=10, in_flight=1, give_up=0.6, first_pause=0.01, longest_pause=0.05)
     calls = client(gateway.target, pace)
     with pytest.raises(
-        NotAckedError, match=r"^no ack within 0\.2 s: the gateway takes items of a batch later"
+        NotAckedError, match=r"^no ack within 0\.6 s: the gateway takes items of a batch later"
     ) as caught:
         calls.stream(events(20)) if way == "stream" else calls.call("push", events(20))
     assert numbers(caught.value.items) == list(range(10, 20))
@@ -180,7 +180,7 @@ def test_patience_ends_with_what_is_put_off_for_ever(client: Client, gateway: Sc
 @pytest.mark.parametrize("way", ["push", "stream"])
 def test_a_gateway_that_says_nothing_is_asked_anew(client: Client, gateway: ScriptedGateway, way: str) -> None:
     gateway.steps.append(Silent())
-    calls = client(gateway.target, Pace(batch_items=10, answer=0.3, first_pause=0.01))
+    calls = client(gateway.target, Pace(batch_items=10, answer=0.8, first_pause=0.01))
     answers = calls.stream(events(20)) if way == "stream" else [calls.call("push", events(20))]
     assert sum(one.accepted for one in answers) == 20
     assert first_times(gateway.taken) == list(range(20))

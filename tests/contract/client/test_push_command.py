@@ -62,7 +62,7 @@ async def test_a_killed_push_goes_on_where_it_was(gateway: ScriptedGateway, tmp_
     )
     os.close(reading)
     os.write(writing, source.read_bytes())
-    await until(lambda: len(gateway.taken) == 50 and mark.exists() and '"line": 51,' in mark.read_text())
+    await until(lambda: len(gateway.taken) == 50 and mark.exists() and '"line": 51,' in mark.read_text(), 60)
     first.send_signal(signal.SIGKILL)
     await first.wait()
     os.close(writing)

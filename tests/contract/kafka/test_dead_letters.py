@@ -282,4 +282,4 @@ async def test_reading_back_gives_up_when_interrupted() -> None:
     await asyncio.sleep(0.3)
     interrupt.set()
     with pytest.raises(TransientError):
-        await asyncio.wait_for(read, 2)
+        await asyncio.wait_for(read, 10)

@@ -272,7 +272,7 @@ async def test_interrupted_though_nobody_listens(make: Make, interrupt: asyncio.
     assert not send.done()
     interrupt.set()
     with pytest.raises(TransientError):
-        await asyncio.wait_for(send, 2)
+        await asyncio.wait_for(send, 10)
 
 
 async def test_a_frozen_broker_is_waited_out(own_kafka: Kafka, unique: str, make: Make) -> None:

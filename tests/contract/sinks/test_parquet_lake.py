@@ -107,8 +107,9 @@ async def test_a_bucket_that_refuses_or_is_slow_costs_time_and_no_record(s3: S3S
             await asyncio.sleep(0.01)
             worst = max(worst, time.monotonic() - begun)
         assert (await flush).upto == {0: 5000}
-        assert time.monotonic() - since > 1.0
-        assert worst < 0.5
+        seconds = time.monotonic() - since
+        assert seconds > 1.0
+        assert worst < seconds / 2
     finally:
         s3.delay = 0.0
     assert places(lake) == expected(range(5000))

@@ -276,7 +276,7 @@ async def test_a_call_that_is_given_up_takes_nothing_back_and_harms_nobody(path:
 
 
 async def test_when_there_is_no_room_a_call_waits_and_then_learns_when_to_try_again(path: Path) -> None:
-    async with world(path, gateway_buffer_bytes=20_000, grpc_answer_seconds=2.0) as it, connected(path) as stub:
+    async with world(path, gateway_buffer_bytes=20_000, grpc_answer_seconds=4.0) as it, connected(path) as stub:
         it.writer.go.clear()
         held = stub.PushMetrics(push(1, range(100)), metadata=TOKEN)
         await until(lambda: it.intake.full)
@@ -303,7 +303,7 @@ async def test_kafkas_ack_that_does_not_come_is_no_answer_for_ever(path: Path) -
 
 
 async def test_one_account_does_not_take_all_the_room(path: Path) -> None:
-    async with world(path, gateway_buffer_bytes=100_000, grpc_answer_seconds=1.0) as it, connected(path) as stub:
+    async with world(path, gateway_buffer_bytes=100_000, grpc_answer_seconds=3.0) as it, connected(path) as stub:
         it.accounts.tokens["other"] = Account("bob")
         it.writer.go.clear()
         held = stub.PushMetrics(push(1, range(150)), metadata=TOKEN)

@@ -207,7 +207,7 @@ async def test_credentials_are_looked_at_again(path: Path) -> None:
         await asyncio.sleep(0.3)
         await send(call, [2])
         assert await acks(call, 1) == [2]
-        assert len(it.accounts.asked) == 2
+        assert len(it.accounts.asked) >= 2
         it.accounts.tokens["good"] = Refusal.BAD_CREDENTIALS
         await asyncio.sleep(0.3)
         await send(call, [3])
@@ -223,7 +223,7 @@ async def test_who_is_not_known_is_refused_before_anything_is_read(path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"), [({"grpc_stream_idle": 0.3}, "too long"), ({"grpc_connection_age": 0.4}, "old enough")]
+    ("settings", "words"), [({"grpc_stream_idle": 1.0}, "too long"), ({"grpc_connection_age": 1.0}, "old enough")]
 )
 async def test_a_stream_that_is_idle_or_old_is_asked_to_begin_anew(
     path: Path, settings: dict[str, float], words: str

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from app.errors import PermanentError
+from app.errors import MachineError
 from app.local.servers.common import free_port
 from tests.contract.gateways.grpc.certificates import GrpcCertificates, Pair
 from tests.contract.gateways.grpc.world import TOKEN, World, push, unary, world
@@ -152,7 +152,7 @@ async def shown_at(port: int) -> str:
 async def test_a_port_that_is_taken_is_said_in_words_and_nothing_is_left(
     it: World, made: GrpcCertificates, port: int, tmp_path: Path
 ) -> None:
-    with pytest.raises(PermanentError, match=f"127.0.0.1:{port}.*IOT_GRPC_PORT"):
+    with pytest.raises(MachineError, match=f"127.0.0.1:{port}.*IOT_GRPC_PORT"):
         async with world(tmp_path / "other.sock", made.settings(port)):
             pass
     assert [name for name in os.listdir(tmp_path) if name.startswith("other")] == []

@@ -168,7 +168,7 @@ async def test_an_account_that_is_gone_ends_its_connections(tmp_path: Path) -> N
 
 
 async def test_a_certificate_that_ends_ends_its_connection(tmp_path: Path) -> None:
-    soon = 3 / 86400
+    soon = 5 / 86400
     async with gateway_rig(tmp_path) as rig, rig.session(rig.client(rig.authority.issue("n1", days=(-1, soon)))) as one:
         one.session.send(one.session.open_stream(), batch(1, "s1").SerializeToString())
         await one.heard(1)

@@ -104,7 +104,7 @@ async def heard(tcp: ServedTcp, context: ssl.SSLContext) -> bytes:
 
 async def test_a_connection_does_not_outlive_its_certificate(certificates: Certificates) -> None:
     async with encrypted(certificates, auth_cache_seconds=0.1) as tcp:
-        issued = certificates.clients.issue("alice", days=(-1.0, 2.5 / 86400))
+        issued = certificates.clients.issue("alice", days=(-1.0, 5 / 86400))
         client = await tcp.connect(certificates.context(issued))
         client.send(event(1))
         assert await client.said() == {"acked": 1}

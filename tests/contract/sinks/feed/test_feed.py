@@ -317,7 +317,7 @@ async def test_what_is_revoked_is_not_posted(receiver: HttpReceiver) -> None:
 
 
 async def test_a_receiver_that_is_not_there_or_silent_is_unavailable(receiver: HttpReceiver) -> None:
-    async with feed(receiver, feed_timeout=0.2) as sink:
+    async with feed(receiver, feed_timeout=1.0) as sink:
         sink.add([pushed(0)])
         receiver.script.append(Answer(seconds=2))
         with pytest.raises(SinkUnavailable, match="nothing in time"):

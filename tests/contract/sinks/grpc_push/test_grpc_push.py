@@ -267,10 +267,10 @@ async def test_an_invalid_ack_is_reported(receiver: GrpcReceiver, ack: BatchAck,
 
 
 async def test_a_receiver_that_is_silent_is_asked_anew(receiver: GrpcReceiver) -> None:
-    async with pushing(receiver, grpc_push_timeout=0.3) as sink:
+    async with pushing(receiver, grpc_push_timeout=0.8) as sink:
         sink.add([pushed(n) for n in range(3)])
         receiver.held.clear()
-        with pytest.raises(SinkUnavailable, match=r"no ack within 0\.3 s"):
+        with pytest.raises(SinkUnavailable, match=r"no ack within 0\.8 s"):
             await sink.flush()
         receiver.held.set()
         assert await written(sink) == 3
