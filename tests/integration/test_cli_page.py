@@ -50,7 +50,7 @@ ORDER: Mapping[str, tuple[str, set[int]]] = {
     "trace": ("", {0}), "tap": ("bad_time", {130}), "top": ("rows/s", {0}),
     "dlq ls": ("", {0}), "dlq show": ("", {0}), "dlq export": ("", {0}), "dlq import": ("", {0}),
     "dlq replay": ("", {0}), "dlq purge": ("", {0}),
-    "doctor": ("", {0, 1}), "run": ("rows/s", {0}), "down": ("", {0}),
+    "doctor": ("", {0, 1}), "run": ("dead letters", {0}), "down": ("", {0}),
 }  # fmt: skip
 RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}]
 SECONDS = 120.0  # for one example
