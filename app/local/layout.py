@@ -1,12 +1,9 @@
 """The files of one local stack, all below one directory (default .local)."""
 
-import fcntl
 import json
 import os
 import socket
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,21 +147,6 @@ def _name(path: Path, among: Sequence[str], names: Iterable[str]) -> None:
     """Add `names` to those in a file, as far as they are in `among`."""
     asked = {*_named(path, among), *names}
     write_private(path, "".join(f"{name}\n" for name in among if name in asked))
-
-
-@contextmanager
-def one_start_at_a_time(say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Held from the choice of ports until the servers listen on them: two stacks must not choose the same. `say` is
-    told when another stack has to be waited for.
-    """
-    path = Path(tempfile.gettempdir()) / f"iot-stream-{os.geteuid()}.lock"
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another stack of this account, which is starting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def choose_port(

@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from app.errors import IotStreamError, PermanentError
-from app.local.layout import Layout, one_start_at_a_time
+from app.local.account_directory import one_at_a_time
+from app.local.layout import Layout
 from app.local.port_claims import PortClaims
 from app.local.stack import Stack
 
+OTHER_STARTS = "waiting for another stack of this account, which is starting"
 TICK = 0.5  # seconds between two looks at the processes
 
 
@@ -24,10 +26,11 @@ class StackSession:
     ) -> None:
         """`say` gets lines for a person, from the supervisor's thread, and `meanwhile` those of the start that the next
         one may replace (None: `say`). Waits until no other stack of this account is
-        starting. Raises TransientError when no port is free, PermanentError as PortClaims does.
+        starting: from the choice of ports until the servers listen there, two stacks must not choose the same. Raises
+        TransientError when no port is free, MachineError as AccountDirectory does.
         """
         self._starting, self._say = ExitStack(), say
-        self._starting.enter_context(one_start_at_a_time(say))
+        self._starting.enter_context(one_at_a_time("start", lambda: say(OTHER_STARTS)))
         self._claims = PortClaims()
         self.stack = Stack(layout, layout.choose_ports(self._claims.claim), say, meanwhile)
         self.stopped, self.ready, self._asked = threading.Event(), threading.Event(), threading.Event()

@@ -12,7 +12,7 @@ import typer
 
 from app.cli.options import Directory, Ingest, Sinks, say, ways_in, ways_out
 from app.cli.status_line import StatusLine
-from app.errors import PermanentError
+from app.errors import MachineError, PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
 from app.local.session import StackSession, locked, log_of_detached, supervisor_pid
@@ -20,6 +20,7 @@ from app.local.sinks.sinks import refuse_without_receiver
 from app.local.stack import Stack
 from app.local.started_with import differences, record
 from app.local.waits import wait_for
+from app.runtime.ending.exit_codes import ExitCode
 from app.settings import load
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
@@ -128,7 +129,8 @@ def unlike(layout: Layout, wanted: Wanted) -> list[str]:
 
 def start_in_background(layout: Layout, wanted: Wanted) -> None:
     """Start a supervisor in a session of its own; print `ready` and return when the stack is. Raises PermanentError
-    when the stack does not start within LONGEST_START, TransientError when a process is not well.
+    when the stack does not start within LONGEST_START, MachineError when this machine refuses what it needs,
+    TransientError when a process is not well.
     """
     prepare(layout, wanted)
     log = log_of_detached(layout)
@@ -144,7 +146,8 @@ def start_in_background(layout: Layout, wanted: Wanted) -> None:
         show_lines(shown, line)
     line.clear()
     if child.poll() is not None or not layout.env.exists():
-        raise PermanentError(f"the stack did not start; the reason is above, and in {log}")
+        refusal = MachineError if child.poll() == ExitCode.WRONG else PermanentError
+        raise refusal(f"the stack did not start; the reason is above, and in {log}")
     get_well(layout, line)
 
 

@@ -1,17 +1,15 @@
 """The programs the embedded stack needs besides Python: found, installed by apt-get when we may, or named."""
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from app.errors import PermanentError
+from app.local.account_directory import one_at_a_time
 from app.local.servers.followed import followed
 
 JAVA_AT_LEAST = 17  # Kafka 4 brokers refuse older ones
@@ -30,7 +28,7 @@ def require(*commands: str, report: Callable[[str], None] = lambda _: None) -> N
         return
     packages = sorted({PACKAGES[command] for command in missing})
     if may_install():
-        with _one_installation_at_a_time():
+        with one_at_a_time("install"):  # apt-get fails when another apt-get runs
             if not all(map(find, missing)):  # another start may have done it
                 install(packages, report)
         missing = [command for command in missing if not find(command)]
@@ -40,14 +38,6 @@ def require(*commands: str, report: Callable[[str], None] = lambda _: None) -> N
             f"{f' (Java {JAVA_AT_LEAST} or newer)' if 'java' in missing else ''}, "
             "or use `docker compose up`, which needs none of them"
         )
-
-
-@contextmanager
-def _one_installation_at_a_time() -> Iterator[None]:
-    """apt-get fails when another apt-get runs."""
-    with (Path(tempfile.gettempdir()) / "iot-stream-install.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def find(command: str) -> str | None:
