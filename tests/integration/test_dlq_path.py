@@ -116,6 +116,25 @@ async def test_over_mqtt_letters_come_in_by_the_bridge(site: Site) -> None:
     }
 
 
+async def test_over_mqtt_replays_are_counted_too_until_the_quarantine(site: Site) -> None:
+    rig = Rig(site.kafka, site.unique, site.values)
+    await rig.write([held(b"{", user=site.unique, device=f"d{number}") for number in range(20)])
+    words = ("replay", "--to", "mqtt", "--max-replays", "2", "--yes", "--json")
+    with site.program("bridge") as bridge, site.program("worker") as worker:
+        await bridge.ready()
+        await worker.ready()
+        for count in (1, 2):
+            assert (await rig.dlq(*words)).json["replayed"] == 20
+            await rig.arrived(20 * count)
+            await site.settled_input()
+            listed = (await rig.dlq("ls", "--json")).json
+            assert listed["replays"] == {str(number): 20 for number in range(count + 1)}
+        aside = (await rig.dlq(*words)).json
+        assert (aside["replayed"], aside["quarantined"]) == (0, 20)
+        assert worker.alive, "what was put back counts for no limit, by this way neither"
+    assert (await rig.dlq("ls", "--quarantine", "--json")).json["replays"] == {"2": 20}
+
+
 async def test_an_mqtt_broker_that_refuses_or_is_away_is_one_line(site: Site) -> None:
     rig = Rig(site.kafka, site.unique, {**site.values, "mqtt_port": 1})
     await rig.write([held(b"{}")])

@@ -1,8 +1,11 @@
 """An MQTT message -> the Kafka record every gateway puts on the input topic: key, untouched value, headers."""
 
+import re
+
 import msgspec
 from msgspec import Struct
 
+from app.core.model.arrival import REPLAYED
 from app.core.model.headers import PACKET_ID, REDELIVERED, RETAINED
 from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import Route, manage_key, route
@@ -13,6 +16,7 @@ from app.gateways.trace_context import trace_headers
 # By tracemalloc a long topic takes 2.8 kB in this cache and that of mqtt_topics: 90 MB at most, whatever is published.
 PREPARED_TOPICS = 32_768
 PREPARED_LENGTH = 256
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class _ManagedDevice(Struct, gc=False):
@@ -37,6 +41,8 @@ def to_record(message: Publish | MalformedPublish, ingest_ms: int) -> IngestReco
         return IngestRecord(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms, again)
     routed, topic_header, kind_header = _prepared.get(message.topic) or _prepare(message.topic)
     headers = [topic_header, kind_header, arrived, *_delivery(message)]
+    if message.properties:
+        headers += _replays(message.properties)
     if message.properties or b"traceparent" in message.payload:
         headers += trace_headers(message.properties, message.payload)
     key = routed.key if routed.kind is not Kind.ALERTS_MANAGE else _manage_key(routed, message.payload)
@@ -54,6 +60,14 @@ def _delivery(message: Publish | MalformedPublish) -> list[tuple[str, bytes]]:
     if message.retained:
         headers.append((RETAINED, b"1"))
     return headers
+
+
+def _replays(properties: list[tuple[str, str]]) -> list[tuple[str, bytes]]:
+    """How often the message was put back, by `dlq replay --to mqtt`. A device that says so of its own has its dead
+    letters set aside sooner, and worries no limit with them.
+    """
+    count = next((value for name, value in properties if name == REPLAYED), "")
+    return [(REPLAYED, count.encode())] if _COUNT.fullmatch(count) else []
 
 
 def _prepare(topic: str) -> tuple[Route, tuple[str, bytes], tuple[str, bytes]]:

@@ -44,6 +44,19 @@ def test_what_the_broker_had_retained_says_so() -> None:
     assert "retained" not in dict(to_record(Publish(TOPIC, b"{}", 7, [], True), 1).headers)
 
 
+def test_a_message_that_was_put_back_says_how_often_ahead_of_its_trace() -> None:
+    properties = [("replay_count", "3"), ("traceparent", PARENT), ("replay_count", "7")]
+    found = to_record(Publish(TOPIC, b"{}", 1, properties), 1).headers
+    assert found[-2:] == [("replay_count", b"3"), ("traceparent", PARENT.encode())]
+
+
+@pytest.mark.parametrize(
+    "count", ["", "0", "-1", "1.5", "x", "\u0663", "1\n", "1" * 10, "1" * 60_000], ids=lambda one: one[:9]
+)
+def test_what_is_no_count_of_replays_is_left_out(count: str) -> None:
+    assert "replay_count" not in headers(b"{}", [("replay_count", count)])
+
+
 def as_json(**fields: object) -> bytes:
     """A payload."""
     return json.dumps(fields).encode()
