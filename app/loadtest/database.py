@@ -35,7 +35,7 @@ class LoadDatabase:
             await load_users.give_rules(connection, self._plan.users, RULES)
             if password is not None:
                 await load_users.register(connection, self._plan.users, password)
-        self._made = True
+            self._made = True  # before COMMIT: who is stopped while it is under way removes them
 
     async def rules_taken(self, stop: asyncio.Event) -> bool:
         """Wait until the workers have the rules; False when none has taken them within RULES_SECONDS."""

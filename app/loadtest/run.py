@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from app.errors import IotStreamError
+from app.errors import IotStreamError, TransientError
 from app.loadtest.connection import LoadBroker
 from app.loadtest.database import LoadDatabase
 from app.loadtest.findings import Findings, LoadLedger
@@ -21,7 +21,7 @@ from app.loadtest.senders import Senders
 from app.loadtest.stored import StoredWatch
 from app.loadtest.tracers import Tracer
 from app.loadtest.traffic import Traffic
-from app.runtime.interrupt import set_within
+from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings
 
@@ -89,7 +89,8 @@ class LoadRun:
         """
         tasks = [asyncio.create_task(self._sample())]
         try:
-            await self._prepare(stop)
+            if not await self._is_prepared(stop):
+                return self._ledger(None, interrupted=True)
             if self._watch:
                 tasks.append(asyncio.create_task(self._watch.run()))
             await self._send(stop, hurry)
@@ -111,6 +112,16 @@ class LoadRun:
     def rows(self) -> Latencies:
         """From due to row, of a sample; empty without a database."""
         return self._watch.latencies if self._watch else Latencies()
+
+    async def _is_prepared(self, stop: asyncio.Event) -> bool:
+        """Prepare the run; False: stopped before that was done, at once, whatever does not answer."""
+        try:
+            await Interrupt(stop).race(self._prepare(stop))
+        except TransientError:
+            if not stop.is_set():
+                raise
+            return False
+        return True
 
     async def _prepare(self, stop: asyncio.Event) -> None:
         if self._database:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from app.errors import IotStreamError, PermanentError, TransientError
+from app.errors import PermanentError, TransientError
 from app.kafka.access import access
 from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
@@ -80,15 +80,19 @@ async def audited(settings: Settings, command: str, what: Mapping[str, Any]) -> 
     await audit.write("begin")
     try:
         yield audit
-    except IotStreamError:
-        await audit.write("end")
+    except asyncio.CancelledError:  # Ctrl-C where nothing is finished in order
+        audit.outcome = "interrupted"
         raise
-    await audit.write("end")
+    finally:
+        await audit.write("end")
 
 
 def _who(settings: Settings) -> dict[str, Any]:
+    return {"who": settings.operator or _account(), "host": socket.gethostname(), "kafka_user": settings.kafka_username}
+
+
+def _account() -> str:
     try:
-        name = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
-        name = str(os.getuid())
-    return {"who": name, "host": socket.gethostname(), "kafka_user": settings.kafka_username}
+        return str(os.getuid())

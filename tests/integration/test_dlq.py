@@ -3,6 +3,11 @@
 import asyncio
 import json
 import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from app.core.model.records import Reason
 from tests.integration.dlq_rig import Rig, numbered, numbers
 from tests.servers import KafkaServer
 from tests.unit.deadletters.letters import Held, held, plain
+from tools.command import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -137,7 +143,11 @@ async def test_letters_go_out_and_come_in_whole(rig: Rig, tmp_path: Path) -> Non
     assert len(found) == 67
     twice = [(record.key, record.value, tuple(record.headers)) for record in found if record.value != b"no letter"]
     assert all(twice.count(one) == 2 for one in twice)
-    assert [line["outcome"] for line in audit(rig) if line["phase"] == "end"] == ["done"]
+    ends = [(line["command"], line["outcome"], line["counts"]) for line in audit(rig) if line["phase"] == "end"]
+    assert ends == [
+        ("dlq export", "done", {"letters": 34}), ("dlq export", "done", {"letters": 33}),
+        ("dlq import", "done", {"letters": 33}),
+    ]  # fmt: skip
 
 
 async def test_letters_are_deleted_from_the_oldest_on(rig: Rig) -> None:
@@ -170,6 +180,43 @@ async def test_the_audit_line_on_a_topic(rig: Rig) -> None:
     lines = [json.loads(record.value) for record in await rig.read()]
     assert [(line["phase"], line.get("outcome")) for line in lines] == [("begin", None), ("end", "done")]
     assert all(line["who"] and line["host"] for line in lines)
+    rig.more |= {"operator": "ann@example.com"}
+    assert (await rig.dlq("purge", "--all", "--yes")).code == 0, "nothing is left, so nothing is noted"
+    await rig.write(numbered(3))
+    assert (await rig.dlq("replay", "--yes")).code == 0
+    lines = [json.loads(record.value) for record in await rig.read() if b"phase" in record.value]
+    assert [line["who"] for line in lines if line["command"] == "dlq replay"] == ["ann@example.com"] * 2
+
+
+def on_a_terminal(rig: Rig, answer: str) -> str:
+    """What `dlq purge --all` prints where a person answers."""
+    environment = {**os.environ, **{f"IOT_{name.upper()}": str(value) for name, value in rig.values.items()}}
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", "dlq", "purge", "--all"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        said = b""
+        while b"for good: " not in said:
+            said += os.read(terminal, 1000)
+        os.write(terminal, answer.encode() + b"\n")
+        with suppress(OSError):  # how a terminal says that nobody is there any more
+            while more := os.read(terminal, 1000):
+                said += more
+    os.close(terminal)
+    assert process.returncode == 0
+    return said.decode()
+
+
+async def test_on_a_terminal_purge_asks_for_the_number_first(rig: Rig) -> None:
+    await rig.write(numbered(7))
+    for answer, words in (("y", "7 offsets of .* would be deleted"), ("", "would be deleted"), ("7", "7 .* deleted")):
+        assert (await rig.dlq("ls", "--json")).json["letters"] == 7
+        said = await asyncio.to_thread(on_a_terminal, rig, answer)
+        assert f"Type 7 to delete them from {rig.values['kafka_dlq_topic']} for good" in said
+        assert re.search(words, said), said
+    assert (await rig.dlq("ls", "--json")).json["letters"] == 0
 
 
 async def test_one_line_where_kafka_is_away_or_has_no_such_topic(rig: Rig) -> None:

@@ -22,7 +22,7 @@ from app.deadletters.lines import line_of, messages
 from app.deadletters.outlets import KafkaOutlet
 from app.deadletters.scan import scan
 from app.deadletters.selection import Selection
-from app.errors import PermanentError
+from app.errors import PermanentError, TransientError
 from app.inspect.text import json_line
 from app.kafka.access import access
 from app.kafka.reading.record_log import record_log
@@ -94,31 +94,40 @@ def import_letters(file: Input, from_line: FromLine = 1, yes: Yes = False, as_js
 
 
 async def _export(settings: Settings, topic: str, chosen: Selection, times: selecting.Times, file: BinaryIO) -> int:
-    count = 0
-    async with record_log(access(settings), topic, committed=False) as log:
-        async for record, _ in scan(log, await course(log, chosen, times, {}, again=True)):
-            file.write(line_of(record) + b"\n")
-            count += 1
+    count, what = 0, {"topic": topic, "selection": chosen.words()}
+    async with audited(settings, "dlq export", what) as audit:
+        try:
+            async with record_log(access(settings), topic, committed=False) as log:
+                async for record, _ in scan(log, await course(log, chosen, times, {}, again=True)):
+                    file.write(line_of(record) + b"\n")
+                    count += 1
+        finally:
+            audit.counts = {"letters": count}
+        audit.outcome = "done"
     return count
 
 
 async def _import(settings: Settings, lines: BinaryIO, name: str, first: int) -> int:
     what = {"file": name, "from_line": first, "topic": settings.kafka_dlq_topic}
     numbered, count, line = messages(lines, first), 0, first - 1
-    with interruptible() as stop:
-        outlet = KafkaOutlet(access(settings), settings.kafka_dlq_topic, stop)
-        try:
-            async with audited(settings, "dlq import", what) as audit:
-                while (part := list(islice(numbered, AT_ONCE))) and not stop.is_set():
+    async with audited(settings, "dlq import", what) as audit:
+        with interruptible() as stop:
+            outlet = KafkaOutlet(access(settings), settings.kafka_dlq_topic, stop)
+            try:
+                while not stop.is_set() and (part := list(islice(numbered, AT_ONCE))):
                     for refusal in await outlet.send([message for _, message in part]):
                         raise PermanentError(f"line {part[refusal.at][0]}: {refusal.why}")
                     count, line = count + len(part), part[-1][0]
-                    audit.counts = {"letters": count}
                 audit.outcome = "interrupted" if stop.is_set() else "done"
-        finally:
-            await outlet.close()
-            if stop.is_set() or sys.exc_info()[0]:
-                say(f"{count:,} dead letters are written; to go on: --from-line {line + 1}")
+            except TransientError:
+                if not stop.is_set():
+                    raise
+                audit.outcome = "interrupted"
+            finally:
+                audit.counts = {"letters": count}
+                await outlet.close()
+                if stop.is_set() or sys.exc_info()[0]:
+                    say(f"{count:,} dead letters are written; to go on: --from-line {line + 1}")
     if stop.is_set():
         raise typer.Exit(130)
     return count

@@ -13,11 +13,12 @@ from app.cli.history.verify import checked
 from app.cli.options import escape_unencodable, quiet, say
 from app.cli.progress import Show, progress
 from app.cli.render.export import export_lines, export_notes, export_progress
-from app.cli.stopping import interruptible
+from app.cli.stopping import interruptible, until_stopped
 from app.history.exporting.export import ExportOrigin, ExportRequest, ExportSummary
 from app.history.exporting.export import export as exported
 from app.inspect.text import json_line
 from app.kafka.reading.offset_ranges import PartError
+from app.ops.audit import audited
 from app.postgres.queries.telemetry_rows import TABLE
 from app.settings import Settings, load
 
@@ -105,8 +106,16 @@ def _suffix(output: Path, file_format: str | None, into_parts: bool) -> str:
 
 
 async def _exported(settings: Settings, asked: ExportRequest) -> ExportSummary:
-    with interruptible() as stop, ExitStack() as bars:
-        return await exported(settings, asked, _ExportScreen(stop, bars))
+    async with audited(settings, "history export", {**asked.words, "output": str(asked.output)}) as audit:
+        with interruptible() as stop, ExitStack() as bars:
+            screen = _ExportScreen(stop, bars)
+            try:
+                found = await until_stopped(exported(settings, asked, screen), stop, lambda: screen.begun)
+            finally:
+                audit.outcome = "interrupted" if stop.is_set() else audit.outcome
+        audit.counts = {"rows": found.counts.rows, "files": len(found.files)}
+        audit.outcome = "interrupted" if found.interrupted else "done"
+    return found
 
 
 class _ExportScreen:
@@ -119,6 +128,11 @@ class _ExportScreen:
     @property
     def stopped(self) -> bool:
         return self._stop.is_set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether something is read."""
+        return self._show is not None
 
     def begins(self, whole: int) -> None:
         self._whole = whole

@@ -26,7 +26,7 @@ from app.kafka.access import access
 from app.kafka.group_state import offsets_of_group
 from app.kafka.reading.offset_ranges import PartError, PartitionRange, PartOfTopic, offsets_of
 from app.kafka.reading.record_log import record_log
-from app.ops.audit import audited
+from app.ops.audit import Audit, audited
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings, load
 
@@ -114,6 +114,16 @@ async def _acted(settings: Settings, job: HistoryJob, as_json: bool) -> int:
     began = time.monotonic()
     plan = await _planned(settings, job)
     what = {"topic": settings.kafka_topic, "part": job.words, "table": job.table, "group": job.group}
+    async with audited(settings, "history replay", what) as audit:
+        if await prepare(settings, job.table):
+            say(f"the table {job.table} is made")
+        counts, whole = await _stored(settings, job, plan, audit)
+    _report(counts, time.monotonic() - began, plan, job, as_json)
+    return 0 if whole else 130
+
+
+async def _stored(settings: Settings, job: HistoryJob, plan: HistoryCourse, audit: Audit) -> tuple[HistoryCounts, bool]:
+    """What became of the records, and whether that is all of them; else Ctrl-C came before."""
     with interruptible() as stop, progress(plan.left) as show:
         table = TargetTable(settings, job.table, Interrupt(stop), job.patience)
         one = HistoryReplay(
@@ -122,18 +132,12 @@ async def _acted(settings: Settings, job: HistoryJob, as_json: bool) -> int:
             job.rate,
         )  # fmt: skip
         try:
-            async with audited(settings, "history replay", what) as audit:
-                try:
-                    if await prepare(settings, job.table):
-                        say(f"the table {job.table} is made")
-                    whole = await one.run()
-                    audit.outcome = "done" if whole else "interrupted"
-                finally:
-                    audit.counts = one.counts.as_json()
+            whole = await one.run()
+            audit.outcome = "done" if whole else "interrupted"
         finally:
+            audit.counts = one.counts.as_json()
             await table.close()
-    _report(one.counts, time.monotonic() - began, plan, job, as_json)
-    return 0 if whole else 130
+    return one.counts, whole
 
 
 def _report(counts: HistoryCounts, seconds: float, plan: HistoryCourse, job: HistoryJob, as_json: bool) -> None:

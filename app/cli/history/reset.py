@@ -116,11 +116,11 @@ async def _act(settings: Settings, asked: PartOfTopic, words: dict[str, object],
     await _wait_for_no_member(settings, patience)
     found, _ = await _look(settings, asked)
     what = {"group": group, "topic": found.topic, "to": words}
-    with interruptible():  # Ctrl-C waits for Kafka's answer: else nobody would know whether the offsets are set
-        async with audited(settings, "history reset", what) as audit:
+    async with audited(settings, "history reset", what) as audit:
+        with interruptible():  # Ctrl-C waits for Kafka's answer: else nobody would know whether the offsets are set
             await carry_out(kafka, group, found)
-            audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
-            audit.outcome = "done"
+        audit.counts = {"partitions": len(found.moves), "again": found.again, "skipped": found.skipped}
+        audit.outcome = "done"
     return found
 
 

@@ -12,7 +12,7 @@ from app.cli.history import selecting
 from app.cli.options import escape_unencodable, quiet, say
 from app.cli.progress import Show, progress
 from app.cli.render.verify import verify_lines, verify_notes, verify_progress
-from app.cli.stopping import interruptible
+from app.cli.stopping import interruptible, until_stopped
 from app.errors import IotStreamError
 from app.history.verification.ledger import EXAMPLES, VerifyLedger, VerifyVerdict
 from app.history.verification.verify import VerifyRequest
@@ -98,7 +98,7 @@ async def _verified(settings: Settings, asked: VerifyRequest) -> VerifyLedger:
     with interruptible() as stop, ExitStack() as bars:
         watch = _VerifyScreen(stop, bars)
         try:
-            return await verified(settings, asked, watch)
+            return await until_stopped(verified(settings, asked, watch), stop, lambda: watch.begun)
         except IotStreamError:
             if watch.ledger is not None and (left := watch.ledger.left()):
                 say(f"iot-stream: to go on: {' '.join(f'--offset {place}' for place in left)}")
@@ -116,6 +116,11 @@ class _VerifyScreen:
     @property
     def stopped(self) -> bool:
         return self._stop.is_set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether records are read."""
+        return self._show is not None
 
     def begins(self, records: int) -> None:
         self._whole = records

@@ -87,10 +87,10 @@ def _run(
     async def done(show: Callable[[LoadProgress], None]) -> tuple[LoadRun, LoadLedger]:
         run = LoadRun(amount, servers, end, tracing, show)
         stop, hurry = asyncio.Event(), asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
         what = {"run": run.plan.run, "broker": str(where.broker), **asdict(amount), "profile": amount.profile.value}
         async with audited(settings, "load", what) as audit:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
             ledger = await run.run(stop, hurry)
             audit.outcome = ledger.verdict.value
             audit.counts = {"sent": ledger.sent, "acked": ledger.acked, "users": 0 if where.user else ledger.users}
