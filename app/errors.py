@@ -3,7 +3,8 @@
 IotStreamError
 ├── SettingsError         wrong settings; the message names every one of them
 │   ├── MachineError      a port or a path that a setting names cannot be used on this machine
-│   └── SinkMisconfigured a destination can never take anything as its sink is set  (app/sinks/port.py)
+│   ├── SinkMisconfigured a destination can never take anything as its sink is set  (app/sinks/port.py)
+│   └── RunsAlreadyError  the same command runs already  (app/deadletters/sole_replay.py)
 ├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
 │   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
 │   │   └── MalformedBatch  bytes of a sender are no batch that is taken (app/gateways/protobuf_batches.py)

@@ -14,6 +14,7 @@ from app.errors import TransientError
 from app.kafka.access import KAFKA_ERRORS, Access, start
 from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
+from app.ports import Lease
 
 PATIENCE = 120.0  # seconds without an ack
 LARGE = 16 << 10  # bytes of a payload; what is smaller is taken by every topic
@@ -42,9 +43,17 @@ class LetterOutlet(Protocol):
 class KafkaOutlet:
     """A topic of Kafka."""
 
-    def __init__(self, kafka: Access, topic: str, interrupt: asyncio.Event, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        kafka: Access,
+        topic: str,
+        interrupt: asyncio.Event,
+        patience: float = PATIENCE,
+        lease: Lease | None = None,
+    ) -> None:
+        """`lease`: asked before each request that writes; None: there is none."""
         self._kafka, self._topic, self._patience = kafka, topic, patience
-        self._producer = Producer(kafka, "iot-stream-dlq", interrupt)
+        self._producer = Producer(kafka, "iot-stream-dlq", interrupt, lease=lease)
         self._partitions = 0
         self._largest: int | None = None  # bytes that the topic takes; None: not asked yet
 

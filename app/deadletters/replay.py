@@ -17,6 +17,7 @@ from app.deadletters.group import Course
 from app.deadletters.letter import Letter, letter_of
 from app.deadletters.mending import LeftOut, Mending, mended
 from app.deadletters.outlets import PATIENCE, LetterOutlet
+from app.deadletters.sole_replay import SoleReplay
 from app.errors import PermanentError, TransientError
 from app.kafka.access import KAFKA_ERRORS, Access
 from app.kafka.messages import OutgoingMessage
@@ -57,15 +58,17 @@ class Replay:
 
     def __init__(
         self, kafka: Access, topic: str, group: str, course: Course, mending: Mending, outlet: LetterOutlet,
-        quarantine: LetterOutlet, most: int | None, rate: float | None, interrupt: asyncio.Event,
+        quarantine: LetterOutlet, most: int | None, rate: float | None, sole: SoleReplay,
         progress: Callable[[ReplayCounts], None], patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         """`most`: a letter that was replayed so often goes to `quarantine`; None: none does. `rate`: letters a second;
-        None: as fast as the broker takes them.
+        None: as fast as the broker takes them. `sole`: its event ends the replay, and nothing is sent or committed
+        while it is not sure.
         """
         self._kafka, self._topic, self._group, self.course = kafka, topic, group, course
         self._mending, self._outlet, self._quarantine, self._most = mending, outlet, quarantine, most
-        self._rate, self._interrupt, self._progress = rate, Interrupt(interrupt), progress
+        self._rate, self._interrupt, self._progress = rate, Interrupt(sole.stop), progress
+        self._sole = sole
         self._patience = patience
         self._chunk = CHUNK if rate is None else max(1, min(CHUNK, int(rate / PACES)))
         self.counts = ReplayCounts()
@@ -96,11 +99,14 @@ class Replay:
 
     async def _pass(self, log: RecordLog) -> None:
         try:
+            await self._sure()
             await log.commit(self.course.marks())
             began, sent = time.monotonic(), 0
             async for chunk in self._chunks(log):
+                await self._sure()
                 await self._send(chunk)
                 self.course.at |= chunk.at
+                await self._sure()
                 await log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at})
                 self._progress(self.counts)
                 sent += len(chunk.letters)
@@ -110,6 +116,15 @@ class Replay:
                     return
         except KAFKA_ERRORS as error:
             raise TransientError(f"cannot read {self._topic} from Kafka at {self._kafka}: {error!r}") from error
+
+    async def _sure(self) -> None:
+        """Return while no other command can have begun the same replay; in an outage that is known after it."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._sole.ensure()
+        except TimeoutError:
+            what = f"Kafka at {self._kafka} has not answered this command's heartbeats for {self._patience:g} s"
+            raise TransientError(what) from None
 
     async def _chunks(self, log: RecordLog) -> AsyncIterator[Chunk]:
         """The letters of the course that are chosen, with the records passed on the way."""

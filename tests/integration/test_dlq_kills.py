@@ -59,6 +59,40 @@ async def test_ctrl_c_ends_it_after_the_chunk_and_it_goes_on_without_a_repeat(ri
     assert sorted(numbers(await rig.read())) == list(range(3_000))
 
 
+async def test_the_same_command_begun_twice_puts_every_letter_back_once(rig: Rig) -> None:
+    await rig.write(numbered(3_000))
+    words = ("replay", "--yes", "--json")
+    async with rig.running(*words, "--rate", "1000") as one, rig.running(*words, "--rate", "1000") as other:
+        ended = await asyncio.wait_for(asyncio.gather(one.communicate(), other.communicate()), 60)
+        codes = [one.returncode, other.returncode]
+        assert sorted(codes, key=str) == [0, 2], ended
+    refused, done = ended[codes.index(2)], ended[codes.index(0)]
+    first = (one, other)[codes.index(0)].pid
+    line = refused[1].decode()
+    assert line.startswith(f"iot-stream: the same replay runs already, as process {first} on "), line
+    assert (line.count("\n"), refused[0]) == (1, b"")
+    assert (json.loads(done[0])["replayed"], json.loads(done[0])["left"]) == (3_000, 0)
+    assert sorted(numbers(await rig.read())) == list(range(3_000))
+    assert (await rig.dlq(*words)).json["replayed"] == 0, "the group is free again at once"
+
+
+async def test_one_that_was_stopped_for_longer_than_its_session_sends_nothing_more(rig: Rig) -> None:
+    await rig.write(numbered(3_000))
+    words = ("replay", "--yes", "--json")
+    async with rig.running(*words, "--rate", "500") as stalled:
+        await rig.arrived(500)
+        stalled.send_signal(signal.SIGSTOP)
+        done = (await rig.dlq(*words)).json
+        assert (done["resumed"], done["left"]) == (True, 0)
+        stalled.send_signal(signal.SIGCONT)
+        _, error = await asyncio.wait_for(stalled.communicate(), 60)
+        assert (stalled.returncode, "may have let another one begin" in error.decode()) == (1, True), error
+    found = Counter(numbers(await rig.read()))
+    assert sorted(found) == list(range(3_000))
+    assert sum(found.values()) - 3_000 <= 100, "no more than the chunk that was under way"
+    assert (await rig.dlq(*words)).json["replayed"] == 0, "nor has it set the offsets back"
+
+
 async def test_kill_9_of_kafka_loses_nothing_and_one_that_stays_away_is_one_line(unique: str, server_dir: Path) -> None:
     server = Kafka(server_dir)
     server.start()

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from app.deadletters.mqtt_outlet import MqttOutlet
 from app.deadletters.outlets import KafkaOutlet, LetterOutlet, RefusedLetter
+from app.deadletters.sole_replay import SoleReplay
 from app.kafka.access import access
 from app.kafka.messages import OutgoingMessage
 from app.kafka.topics import DAY_MS, TopicSpec, create, existing
@@ -22,10 +23,11 @@ class Target(StrEnum):
     MQTT = "mqtt"
 
 
-def outlet_of(settings: Settings, to: Target, stop: asyncio.Event, patience: float) -> LetterOutlet:
+def outlet_of(settings: Settings, to: Target, sole: SoleReplay, patience: float) -> LetterOutlet:
     """The input topic, or the MQTT broker with the account of the settings."""
+    stop = sole.stop
     if to is Target.KAFKA:
-        return KafkaOutlet(access(settings), settings.kafka_topic, stop, patience)
+        return KafkaOutlet(access(settings), settings.kafka_topic, stop, patience, sole)
     account = BrokerAccount(
         settings.mqtt_host, settings.mqtt_port, f"iot-stream-dlq-{os.getpid()}", settings.mqtt_username,
         settings.mqtt_secret, mqtt_context(settings),

@@ -24,11 +24,13 @@ from app.deadletters.outlets import PATIENCE
 from app.deadletters.replay import EXAMPLES, Replay, ReplayCounts
 from app.deadletters.scan import scan
 from app.deadletters.selection import Selection
+from app.deadletters.sole_replay import SoleReplay, sole_replay
 from app.deadletters.tally import LetterTally
+from app.errors import TransientError
 from app.inspect.text import json_line
 from app.kafka.access import access
 from app.kafka.reading.record_log import record_log
-from app.ops.audit import audited
+from app.ops.audit import Audit, audited
 from app.settings import Settings, load
 
 To = Annotated[Target, typer.Option("--to", help="The input topic of Kafka, or the MQTT topic each came by.")]
@@ -50,6 +52,12 @@ Again = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run/--yes", help="Only count; --yes acts.  [--dry-run]")]
 Patience = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that an outage of the broker may take.")]
+
+
+LOST = (
+    "Kafka has not heard of this command for so long that it may have let another one begin: nothing more is sent; the "
+    "same command goes on where it was"
+)
 
 
 class _Job(NamedTuple):
@@ -166,30 +174,40 @@ async def _acted(settings: Settings, job: _Job, as_json: bool) -> int:
     escape_unencodable()
     kafka = access(settings)
     began = time.monotonic()
-    with interruptible() as stop:
+    async with sole_replay(kafka, job.group, job.topic, asyncio.Event()) as sole:
         async with record_log(kafka, job.topic, committed=False) as log:
             plan = await _planned(settings, job, log)
-        aside = quarantine_of(settings, stop, job.patience)
-        outlet = outlet_of(settings, job.to, stop, job.patience)
-        with progress(plan.left) as show:
-            one = Replay(
-                kafka, job.topic, job.group, plan, job.mending, outlet, aside, job.most, job.rate, stop,
-                lambda counts: show(plan.left, partial(progress_line, counts, plan.left)), job.patience,
-            )  # fmt: skip
-            try:
-                async with audited(settings, "dlq replay", job.words()) as audit:
-                    try:
-                        whole = await one.run()
-                        audit.outcome = "done" if whole else "interrupted"
-                    finally:
-                        audit.counts = _numbers(one.counts)
-            finally:
-                await outlet.close()
-                await aside.close()
-    _report(one.counts, time.monotonic() - began, plan, job, as_json)
+        async with audited(settings, "dlq replay", job.words()) as audit:
+            counts, whole = await _put_back(settings, job, plan, audit, sole)
+    _report(counts, time.monotonic() - began, plan, job, as_json)
     if not whole:
         return 130
-    return 1 if one.counts.refused else 0
+    return 1 if counts.refused else 0
+
+
+async def _put_back(
+    settings: Settings, job: _Job, plan: Course, audit: Audit, sole: SoleReplay
+) -> tuple[ReplayCounts, bool]:
+    """What became of the letters, and whether that is all of them; else Ctrl-C came before. Raises TransientError when
+    another command may have begun to put them back.
+    """
+    with interruptible(sole.stop) as stop, progress(plan.left) as show:
+        aside = quarantine_of(settings, stop, job.patience)
+        outlet = outlet_of(settings, job.to, sole, job.patience)
+        one = Replay(
+            access(settings), job.topic, job.group, plan, job.mending, outlet, aside, job.most, job.rate, sole,
+            lambda counts: show(plan.left, partial(progress_line, counts, plan.left)), job.patience,
+        )  # fmt: skip
+        try:
+            whole = await one.run()
+            if sole.lost:
+                raise TransientError(LOST)
+            audit.outcome = "done" if whole else "interrupted"
+        finally:
+            audit.counts = _numbers(one.counts)
+            await outlet.close()
+            await aside.close()
+    return one.counts, whole
 
 
 def _report(counts: ReplayCounts, seconds: float, plan: Course, job: _Job, as_json: bool) -> None:
