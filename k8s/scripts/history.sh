@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# history.sh reset|replay|... : `iot-stream history` (docs/replay.md) in the cluster kubectl points to, in a pod of its own
-# with the workers' settings and account. For `reset --yes` the workers are stopped before, and KEDA where it owns their
-# number; both start again, whatever came of it.
+# history.sh reset|replay|... : `iot-stream history` (docs/replay.md) in the cluster kubectl points to, as operate.sh runs
+# it. For `reset --yes` the workers are stopped before, and KEDA where it owns their number; both start again, whatever
+# came of it.
 #   k8s/scripts/history.sh reset --since 6h --yes
 set -euo pipefail
 in_namespace=(kubectl -n "${NAMESPACE:-iot-stream}")
 if [ $# -eq 0 ]; then echo "say which: history.sh reset --since 6h, history.sh replay --into TABLE" >&2; exit 2; fi
-pod="iot-history-$1"
 
 stop_workers() {
   workers=$("${in_namespace[@]}" get statefulset iot-worker -o 'jsonpath={.spec.replicas}')
@@ -30,36 +29,9 @@ start_workers() {
   fi
 }
 
-# A worker's pod without its name, its volume and its probes.
-manifest() {
-  "${in_namespace[@]}" get statefulset iot-worker -o json | python3 -c '
-import json, sys
-name, *words = sys.argv[1:]
-spec = json.load(sys.stdin)["spec"]["template"]["spec"]
-container = spec["containers"][0]
-for part in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):
-    container.pop(part, None)
-container["args"] = ["history", *words]
-spec.pop("topologySpreadConstraints", None)
-spec["volumes"] = [*spec.get("volumes", []), {"name": "state", "emptyDir": {}}]
-spec["restartPolicy"] = "Never"
-labels = {"app.kubernetes.io/name": "iot-stream", "app.kubernetes.io/component": "history"}
-json.dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}, sys.stdout)
-' "$pod" "$@"
-}
-
 words=("$@")
 if [ "$1" = reset ] && [[ " $* " == *" --yes "* ]]; then
   stop_workers
   words+=(--wait 120) # a worker is a static member: Kafka misses it when its session has ended, 30 s as it is set here
 fi
-"${in_namespace[@]}" delete pod "$pod" --ignore-not-found >&2
-manifest "${words[@]}" | "${in_namespace[@]}" apply -f - >&2
-phase=
-until [ "$phase" = Succeeded ] || [ "$phase" = Failed ]; do
-  sleep "${LOOK_SECONDS:-1}"
-  phase=$("${in_namespace[@]}" get pod "$pod" -o 'jsonpath={.status.phase}')
-done
-"${in_namespace[@]}" logs "$pod"
-"${in_namespace[@]}" delete pod "$pod" --wait=false >&2
-[ "$phase" = Succeeded ]
+"$(dirname "${BASH_SOURCE[0]}")/operate.sh" history "${words[@]}"

@@ -22,6 +22,7 @@ from tools.documents import ROOT
 
 SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
 SINK_SERVICES = {sink: f"sink-{sink.replace('_', '-')}" for sink in SINKS}
+OPERATED = {"ops", "load"}  # `docker compose run`, now and then
 PROFILED = {name for name, service in SERVICES.items() if "profiles" in service}
 CERTIFICATES = {"gateway_certificate", "gateway_key", "gateway_ca"}  # made by scripts/certificates, as they name hosts
 SETTINGS = Settings(_env_file=None)
@@ -128,7 +129,7 @@ def test_health_checks(name: str) -> None:
     check = SERVICES[name].get("healthcheck", {})
     if image(name) in NOTHING_TO_RUN:
         assert not check
-    elif SERVICES[name]["restart"].startswith("on-failure"):
+    elif SERVICES[name]["restart"] != "unless-stopped":
         assert check.get("disable") or not check
     else:
         assert words(check["test"])[0] in PROGRAMS[image(name)]
@@ -167,8 +168,10 @@ def test_the_order_of_the_start(name: str) -> None:
 def test_what_runs_once_is_waited_for_by_something_that_stays() -> None:
     stays = {name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
     awaited = set().union(*(SERVICES[name].get("depends_on", {}) for name in stays - PROFILED))
-    assert set(SERVICES) - stays == {"topics", "schema", "accounts"}
-    assert set(SERVICES) - stays <= awaited
+    assert set(SERVICES) - stays - OPERATED == {"topics", "schema", "accounts"}
+    assert set(SERVICES) - stays - OPERATED <= awaited
+    assert {SERVICES[name]["restart"] for name in OPERATED} == {"no"}
+    assert not OPERATED & set().union(*(SERVICES[name].get("depends_on", {}) for name in SERVICES))
 
 
 def before(name: str) -> set[str]:
@@ -216,6 +219,26 @@ def test_all_agree_on_the_topics() -> None:
     }
     assert len({json.dumps(given, sort_keys=True) for given in kafka.values()}) == 1
     assert OURS["topics"]["command"] == ["topics", "create"], "made as app/kafka/topics.py wants them"
+
+
+def test_what_an_operator_runs_reaches_what_the_programs_use() -> None:
+    """An account of the database for each: a worker's for dead letters and history, the owner's for users of a load."""
+    worker, ops, load = (environment(name) for name in ("worker", "ops", "load"))
+    same = ("IOT_DATABASE_URL", "IOT_DATABASE_PASSWORD_FILE", "IOT_DATABASE_STATEMENT_CACHE")
+    assert [ops[name] for name in same] == [worker[name] for name in same]
+    assert load["IOT_DATABASE_URL"] == environment("schema")["IOT_DATABASE_URL"]
+    for name in OPERATED:
+        given = environment(name)
+        assert {key: value for key, value in given.items() if key.startswith("IOT_KAFKA_")} == {
+            key: value for key, value in worker.items() if key.startswith("IOT_KAFKA_")
+        }
+        assert given["IOT_MQTT_HOST"] == environment("bridge")["IOT_MQTT_HOST"]
+        assert {"IOT_AUDIT_TOPIC", "IOT_OPERATOR"} <= set(given)
+        (volume,) = SERVICES[name]["volumes"]
+        path = volume.split(":")[1]
+        assert f"mkdir -p {path}" in (ROOT / "Dockerfile").read_text(), "of whom the image runs as"
+        assert given.get("TMPDIR", path) == path
+        assert "ports" not in SERVICES[name]
 
 
 def test_one_bridge_has_its_session_on_disk() -> None:
@@ -294,7 +317,7 @@ def test_the_example_names_every_variable_and_its_default() -> None:
     ways = {way: [way, "ingest"] for way in WAYS}
     three = {name: [name, "sinks"] for name in ("sink-parquet", "sink-influx", "sink-redis")}
     servers = {"influxdb": three["sink-influx"], "redis": three["sink-redis"]}
-    receivers = {name: [name] for name in ("sink-http-feed", "sink-grpc")}
+    receivers = {name: [name] for name in ("sink-http-feed", "sink-grpc", *OPERATED)}
     assert {name: SERVICES[name]["profiles"] for name in PROFILED - {"bridge"}} == ways | three | servers | receivers
     assert str(SETTINGS.kafka_partitions) == wanted["IOT_KAFKA_PARTITIONS"]
 
@@ -308,7 +331,7 @@ def has_compose() -> bool:
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not installed: its own check of the file is left out")
 def test_docker_compose_takes_it() -> None:
-    for profile in ("", "bridge", "ingest", "sinks"):
+    for profile in ("", "bridge", "ingest", "sinks", "ops", "load"):
         done = subprocess.run(
             ["docker", "compose", "--profile", profile, "-f", str(compose.FILE), "config", "--quiet"],
             capture_output=True, text=True, check=False,
@@ -343,7 +366,9 @@ def test_compose_reads_it_as_these_tests_do() -> None:
 
 def test_what_has_a_profile_is_off_unless_asked_for() -> None:
     sinks = {*SINK_SERVICES.values(), "influxdb", "redis"}
-    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge", *WAYS, *sinks} == PROFILED
+    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {
+        "bridge", *WAYS, *sinks, *OPERATED,
+    } == PROFILED  # fmt: skip
     some = read_by_compose("-profile", "sink-redis", str(compose.FILE))["services"]
     assert PROFILED & set(some) == {"sink-redis", "redis"}
     one = read_by_compose("-profile", "grpc", str(compose.FILE))["services"]

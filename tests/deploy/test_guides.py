@@ -65,12 +65,15 @@ def test_objects_exist(page: str) -> None:
 
 def test_secrets_of_the_guide_are_those_that_are_read() -> None:
     read: dict[str, set[str]] = {}
-    places = ("base", *WAYS, *(f"sink-{sink.replace('_', '-')}" for sink in SINKS))
+    places = ("base", "operations", *WAYS, *(f"sink-{sink.replace('_', '-')}" for sink in SINKS))
     for document in (d for d in WORKLOADS if d["_file"].parent.name in places):
         for volume in (volume["secret"] for volume in pod(document).get("volumes", []) if "secret" in volume):
             read.setdefault(volume["secretName"], set()).update(item["key"] for item in volume["items"])
+    for entry in (e for d in WORKLOADS if d["_file"].parent.name == "operations" for e in container(d)["env"]):
+        if found := entry.get("valueFrom", {}).get("secretKeyRef"):
+            read.setdefault(found["name"], set()).add(found["key"])
     reported = re.findall(r"create secret generic (\S+) (.*)$", typed(K8S), re.MULTILINE)
-    assert {name: set(re.findall(r"--from-file=([\w.]+)", rest)) for name, rest in reported} == read
+    assert {name: set(re.findall(r"--from-(?:file|literal)=([\w.]+)", rest)) for name, rest in reported} == read
 
 
 def test_the_memory_of_the_guides() -> None:

@@ -28,7 +28,7 @@ DOCUMENTS: list[Document] = [
     for document in yaml.safe_load_all(path.read_text())
 ]
 KUSTOMIZATIONS = [d for d in DOCUMENTS if d["_file"].name == "kustomization.yaml"]
-WORKLOADS = [d for d in DOCUMENTS if d["kind"] in ("StatefulSet", "Deployment", "Job")]
+WORKLOADS = [d for d in DOCUMENTS if d["kind"] in ("StatefulSet", "Deployment", "Job", "CronJob")]
 OVERLAYS = ["local", "production"]
 
 
@@ -42,7 +42,7 @@ def find(kind: str, name: str) -> Document:
 
 
 def pod(workload: Document) -> Document:
-    found: Document = workload["spec"]["template"]["spec"]
+    found: Document = workload["spec"].get("jobTemplate", workload)["spec"]["template"]["spec"]
     return found
 
 
@@ -200,9 +200,9 @@ def test_each_gets_the_passwords_it_reads_and_no_other(workload: Document) -> No
         assert key in compose.config()["secrets"], "scripts/secrets makes it"
 
 
-def test_only_the_schema_job_has_the_owners_password() -> None:
+def test_only_what_makes_tables_or_accounts_has_the_owners_password() -> None:
     owners = {name_of(w) for w in OURS if "postgres_password" in secrets_of(w)}
-    assert owners == {"Job iot-schema"}
+    assert owners == {"Job iot-schema", "CronJob iot-load"}
 
 
 # --- what leans on names of the code ---------------------------------------------------------------------------------
@@ -331,8 +331,9 @@ def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
     assert {d["metadata"].get("namespace", "iot-stream") for d in documents} == {"iot-stream"}
     secrets = {name for kind, name in names if kind == "ExternalSecret"} or made_by_the_script("secret")
     maps = {name for kind, name in names if kind == "ConfigMap"} | made_by_the_script("configmap")
-    text = yaml.safe_dump([pod(d) for d in documents if d["kind"] in ("StatefulSet", "Job")])
-    assert set(re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)", text)) <= maps
+    text = yaml.safe_dump([pod(d) for d in documents if d["kind"] in ("StatefulSet", "Job", "CronJob")])
+    optional = set(re.findall(r"configMap:\n\s+name: (\S+)\n\s+optional: true", text))
+    assert set(re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)", text)) - optional <= maps
     assert set(re.findall(r"configMapKeyRef:\n\s+key: \S+\n\s+name: (\S+)", text)) <= maps
     assert set(re.findall(r"secretName: (\S+)", text)) <= secrets
     scaled = {d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] == "ScaledObject"}
@@ -349,7 +350,7 @@ def test_the_cluster_on_this_machine_has_the_files_of_compose() -> None:
 
 
 def test_prometheus_may_ask_the_programs_on_this_machine() -> None:
-    (policy,) = [d for d in built("local") if d["kind"] == "NetworkPolicy"]
+    (policy,) = [d for d in built("local") if (d["kind"], d["metadata"]["name"]) == ("NetworkPolicy", "iot-stream")]
     (rule,) = policy["spec"]["ingress"]
     (asks,) = [one["podSelector"]["matchLabels"] for one in rule["from"] if "podSelector" in one]
     assert find("StatefulSet", "prometheus")["spec"]["template"]["metadata"]["labels"] == asks
@@ -365,8 +366,9 @@ def test_encrypted(tmp_path: Path) -> None:
     )
     documents = built(str(overlay))
     (shared,) = [d["data"] for d in documents if d["kind"] == "ConfigMap" and "IOT_KAFKA_BROKER" in d.get("data", {})]
-    ours = {d["metadata"]["name"]: d for d in documents if d["kind"] in ("StatefulSet", "Job")}
-    assert set(ours) == {"iot-worker", "iot-bridge", "iot-notifier", "iot-topics", "iot-schema"}
+    ours = {d["metadata"]["name"]: d for d in documents if d["kind"] in ("StatefulSet", "Job", "CronJob")}
+    operated = {"iot-dlq", "iot-history", "iot-load"}
+    assert set(ours) == {"iot-worker", "iot-bridge", "iot-notifier", "iot-topics", "iot-schema", *operated}
     for name, document in ours.items():
         kubernetes_validate.validate(document, "1.30", strict=True)
         (made,) = pod(document)["containers"]
@@ -380,8 +382,9 @@ def test_encrypted(tmp_path: Path) -> None:
         assert all(str(file.parent) in mounted for file in files.values()), files
         assert (given["IOT_DATABASE_TLS"], given["IOT_MQTT_TLS"]) == ("true", "true")
         if name != "iot-schema":
-            assert (given["IOT_KAFKA_SECURITY_PROTOCOL"], given["IOT_KAFKA_USERNAME"]) == ("SASL_SSL", name)
-            assert volumes["kafka"]["secret"]["items"] == [{"key": name.removeprefix("iot-"), "path": "password"}]
+            who = "iot-operator" if name in operated else name
+            assert (given["IOT_KAFKA_SECURITY_PROTOCOL"], given["IOT_KAFKA_USERNAME"]) == ("SASL_SSL", who)
+            assert volumes["kafka"]["secret"]["items"] == [{"key": who.removeprefix("iot-"), "path": "password"}]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.deploy.test_k8s import find
 from tools.documents import ROOT
 
 KUBECTL = """#!/bin/bash
+[ "$1" != auth ] || exit 1
 shift 2  # -n iot-stream
 echo "$*" >> "$SEEN"
 case "$*" in
   *"jsonpath={.spec.replicas}"*) echo 3 ;;
   "get scaledobject"*) [ -z "$KEDA" ] || echo scaledobject.keda.sh/iot-worker ;;
-  *"-o json") cat "$WORKER" ;;
-  "apply -f -") cat > "$APPLIED" ;;
-  *"jsonpath={.status.phase}"*) echo "$PHASE" ;;
+  "create job"*) cat "$JOB" ;;
+  "create -f -") cat > "$APPLIED" ;;
+  *"status.phase}") echo -n "$PHASE" ;;
+  *"exitCode}") [ "$PHASE" = Succeeded ] && echo -n 0 || echo -n 1 ;;
   "logs"*) echo "11 are read again" ;;
   "wait"*) exit "$STUCK" ;;
 esac
@@ -31,9 +33,9 @@ def machine(tmp_path: Path) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "kubectl").write_text(KUBECTL)
     (tmp_path / "bin" / "kubectl").chmod(0o755)
-    documents = yaml.safe_load_all((ROOT / "k8s" / "base" / "worker.yaml").read_text())
-    worker = next(one for one in documents if one["kind"] == "StatefulSet")
-    (tmp_path / "worker.json").write_text(json.dumps(worker))
+    template = find("CronJob", "iot-history")["spec"]["jobTemplate"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, "spec": template["spec"]}
+    (tmp_path / "job.json").write_text(json.dumps(job))
     return tmp_path
 
 
@@ -44,7 +46,7 @@ def run(
     (machine / "seen").write_text("")
     environment = {
         **os.environ, "PATH": f"{machine}/bin:{os.environ['PATH']}", "SEEN": f"{machine}/seen", "KEDA": keda,
-        "WORKER": f"{machine}/worker.json", "APPLIED": f"{machine}/applied.json", "PHASE": phase, "STUCK": str(stuck),
+        "JOB": f"{machine}/job.json", "APPLIED": f"{machine}/applied.json", "PHASE": phase, "STUCK": str(stuck),
         "LOOK_SECONDS": "0.01",
     }  # fmt: skip
     done = subprocess.run(
@@ -69,13 +71,12 @@ def test_workers_and_keda_are_stopped_and_started_again(machine: Path) -> None:
     order = [
         at(seen, text)
         for text in (
-            f"{PAUSED}=true", "scale statefulset iot-worker --replicas=0", "wait --for=delete pod", "apply -f -",
-            "logs iot-history-reset", "scale statefulset iot-worker --replicas=3", f"{PAUSED}-",
+            f"{PAUSED}=true", "scale statefulset iot-worker --replicas=0", "wait --for=delete pod", "create -f -",
+            "logs --follow job/iot-history", "scale statefulset iot-worker --replicas=3", f"{PAUSED}-",
         )
     ]  # fmt: skip
     assert order == sorted(order)
     assert f"{PAUSED}-" in done.stderr, "what to do where the script is killed"
-    assert "delete pod iot-history-reset --wait=false" in seen
 
 
 def test_without_keda_its_object_is_left_alone(machine: Path) -> None:
@@ -89,7 +90,7 @@ def test_workers_are_started_again_whatever_came_of_it(machine: Path, phase: str
     done, seen = run(machine, *RESET, keda="yes", phase=phase, stuck=stuck)
     assert done.returncode != 0
     assert seen[-2:] == ["scale statefulset iot-worker --replicas=3", f"{PAUSED}-"]
-    assert ("apply -f -" in seen) == (not stuck), "no offset is set while a worker may run"
+    assert ("create -f -" in seen) == (not stuck), "no offset is set while a worker may run"
 
 
 @pytest.mark.parametrize("words", [RESET[:-1], ("replay", "--into", "again", "--yes")], ids=" ".join)
@@ -97,7 +98,7 @@ def test_no_worker_is_stopped_for_what_changes_no_offset(machine: Path, words: t
     done, seen = run(machine, *words, keda="yes")
     assert done.returncode == 0, done.stderr
     assert not [line for line in seen if "scale" in line or "annotate" in line]
-    assert "apply -f -" in seen
+    assert "create -f -" in seen
 
 
 def test_without_a_command_nothing_is_done(machine: Path) -> None:
@@ -105,19 +106,11 @@ def test_without_a_command_nothing_is_done(machine: Path) -> None:
     assert (done.returncode, seen, "history.sh reset" in done.stderr) == (2, [], True)
 
 
-def test_the_pod_has_what_a_worker_has_and_is_none(machine: Path) -> None:
+def test_the_job_waits_for_the_sessions_of_the_workers_that_were_stopped(machine: Path) -> None:
     run(machine, "reset", "--offset", "0:7", "--yes")
-    pod: dict[str, Any] = json.loads((machine / "applied.json").read_text())
-    worker = json.loads((machine / "worker.json").read_text())
-    spec, template = pod["spec"], worker["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
+    job: dict[str, Any] = json.loads((machine / "applied.json").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["history", "reset", "--offset", "0:7", "--yes", "--wait", "120"]
-    for name in ("image", "env", "envFrom", "securityContext", "volumeMounts"):
-        assert container[name] == template["containers"][0][name]
-    assert spec["restartPolicy"] == "Never"
-    assert not {"livenessProbe", "readinessProbe", "startupProbe", "ports"} & container.keys()
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted <= {volume["name"] for volume in spec["volumes"]}
-    selector, labels = worker["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]
-    assert labels["app.kubernetes.io/name"] == "iot-stream", "the network policy lets it out"
-    assert selector.items() - labels.items(), "the workers' controller does not take it for a worker"
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    workers = find("StatefulSet", "iot-worker")["spec"]["selector"]["matchLabels"]
+    assert workers.items() - labels.items(), "the workers' controller does not take it for a worker"
