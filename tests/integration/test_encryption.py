@@ -40,7 +40,8 @@ from tests.secured import (
     account_of,
     running,
 )
-from tests.servers import PostgresServer, server_directory
+from tests.servers import KafkaServer, PostgresServer, server_directory
+from tests.unit.deadletters.letters import held
 from tests.workers import ROOT, Site, until
 from tools.documents import DOCS
 from tools.faults.load import RULES
@@ -332,6 +333,54 @@ async def test_the_whole_path_encrypted(
     assert sum((await site.ends(site.settings.kafka_dlq_topic)).values()) == 1
     for one in (bridge, worker, notifier):
         assert PASSWORD not in one.log.read_text()
+
+
+OPERATED = (
+    "dlq ls", "dlq show", "dlq export", "dlq import FILE --yes", "dlq replay", "dlq replay --yes",
+    "dlq purge --all --yes", "history reset --to-earliest --yes", "history replay --into again --yes",
+    "history verify", "history export --output OUT.csv",
+)  # fmt: skip
+
+
+async def refusal_of(words: str, values: Values, directory: Path) -> str:
+    """The one line of a command that ends with exit code 1."""
+    file = directory / "letters.jsonl"
+    file.write_bytes(held(b"{").value or b"")
+    words = words.replace("FILE", str(file)).replace("OUT", str(directory / "out"))
+    plain = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+    given = {f"IOT_{name.upper()}": str(value) for name, value in plain.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", *words.split(), env={**os.environ, **given}, cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, error = await asyncio.wait_for(process.communicate(), 60)
+    lines = error.decode().splitlines()
+    assert (process.returncode, lines[-1].startswith("iot-stream: ")) == (1, True), (words, lines)
+    assert not [line for line in lines if "Traceback" in line or "wrong" in line], (words, lines)
+    return lines[-1]
+
+
+@pytest.mark.timeout(120)
+async def test_a_wrong_password_of_kafka_is_one_line_of_each_command_of_an_operator(
+    secured_kafka: SecuredKafka, certificates: Certificates, database: str, tmp_path: Path
+) -> None:
+    values = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_password=SecretStr("wrong"))
+    for words in OPERATED:
+        line = await refusal_of(words, {**values, "database_url": database}, tmp_path)
+        assert re.search(f"refuses the account {ACCOUNT} .*IOT_KAFKA_PASSWORD_FILE", line), (words, line)
+
+
+@pytest.mark.timeout(120)
+async def test_so_is_one_of_the_database(
+    secured_postgres: SecuredPostgres, certificates: Certificates, kafka: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    values = database_values(secured_postgres, certificates)
+    wrong = {**values, "database_url": SecretStr(secured_postgres.dsn.replace(secured_postgres.password, "wrong"))}
+    wrong |= {"kafka_broker": kafka.bootstrap, "app": unique, "kafka_topic": unique, "mqtt_host": "127.0.0.1"}
+    await create(access(Settings(kafka_broker=kafka.bootstrap)), [TopicSpec(unique, 1, {})], 1)
+    for words in ("history replay --into again --yes", "history verify", "history export --from table --output OUT.csv",
+                  "load --users 1 --duration 1"):  # fmt: skip
+        assert "IOT_DATABASE_PASSWORD_FILE" in await refusal_of(words, wrong, tmp_path), words
 
 
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Describe": 8, "DescribeConfigs": 10}
