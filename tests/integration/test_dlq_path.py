@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,31 @@ async def test_the_worked_example(site: Site) -> None:
         await site.settled_input()
         rows = await site.fetch("SELECT sequence_id, extra_data->>'firmware' AS f FROM raw_telemetry ORDER BY 1")
     assert [tuple(row) for row in rows] == [(1, "2.1"), (2, "2.1")]
+
+
+async def test_an_old_reading_that_is_put_back_is_a_row_and_no_alert_and_a_new_one_is_both(site: Site) -> None:
+    """By the rules for late data: the device's state is newer than the first letter, and older than the second."""
+    rules = json.dumps([{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}])
+    await site.fetch("INSERT INTO user_configs (user_id, rules) VALUES ('alice', $1)", rules)
+    patch = site.directory / "rename.json"
+    patch.write_bytes(b'[{"op": "move", "from": "/seq", "path": "/sequence_id"}]')
+    rig = Rig(site.kafka, site.unique, site.values)
+    now = datetime.now(UTC)
+    with site.program("worker") as worker:
+        await worker.ready()
+        old, new = now - timedelta(minutes=10), now + timedelta(seconds=1)
+        await send(site, [
+            {"seq": 1, "temperature": 95, "time": old.isoformat()}, {"sequence_id": 2, "temperature": 20},
+            {"seq": 3, "temperature": 96, "time": new.isoformat()},
+        ])  # fmt: skip
+        await site.settled_input()
+        done = (await rig.dlq("replay", "--reason", "missing_field", "--fix", patch, "--yes", "--json")).json
+        assert (done["replayed"], done["left_out"]) == (2, {})
+        await site.settled_input()
+    rows = await site.fetch("SELECT sequence_id FROM raw_telemetry ORDER BY 1")
+    assert [row["sequence_id"] for row in rows] == [1, 2, 3]
+    alerts = await rig.read("kafka_alerts_topic")
+    assert [(json.loads(one.value)["status"], json.loads(one.value)["value"]) for one in alerts] == [("FIRING", 96)]
 
 
 async def test_what_is_put_back_and_refused_again_counts_its_replays_and_stops_no_worker(site: Site) -> None:
