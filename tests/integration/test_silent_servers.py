@@ -115,7 +115,7 @@ async def test_so_does_one_that_writes_its_first_audit_line(words: str, tmp_path
 @pytest.mark.timeout(180)
 async def test_without_ctrl_c_one_line_says_which_server_is_silent(tmp_path: Path) -> None:
     server = SilentServer()
-    asked = [f"{words} --timeout 1" if "replay" in words else words for words in WORDS]
+    asked = [f"{words} --timeout 1" if "replay" in words or "import" in words else words for words in WORDS]
     async with server.listening():
         for at in range(0, len(asked), 6):  # each waits ten seconds or more for its server
             part = asked[at : at + 6]

@@ -19,7 +19,7 @@ from app.cli.options import quiet, say
 from app.cli.stopping import interruptible
 from app.deadletters.group import course
 from app.deadletters.lines import line_of, messages
-from app.deadletters.outlets import KafkaOutlet
+from app.deadletters.outlets import PATIENCE, KafkaOutlet
 from app.deadletters.scan import scan
 from app.deadletters.selection import Selection
 from app.errors import PermanentError, TransientError
@@ -68,7 +68,13 @@ def export(
     say(f"{count:,} dead letters written")
 
 
-def import_letters(file: Input, from_line: FromLine = 1, yes: Yes = False, as_json: selecting.AsJson = False) -> None:
+def import_letters(
+    file: Input,
+    from_line: FromLine = 1,
+    yes: Yes = False,
+    timeout: selecting.Patience = PATIENCE,
+    as_json: selecting.AsJson = False,
+) -> None:
     """Write the dead letters of a file to the dead-letter topic, where `dlq replay` and others find them.
 
     A line is one of `export`, or the four published fields of an envelope alone. The file is checked as a whole first.
@@ -82,7 +88,7 @@ def import_letters(file: Input, from_line: FromLine = 1, yes: Yes = False, as_js
             count = sum(1 for _ in messages(lines, from_line))
             if yes:
                 lines.seek(0)
-                count = asyncio.run(_import(settings, lines, file, from_line))
+                count = asyncio.run(_import(settings, lines, (file, from_line), timeout))
     except OSError as error:
         raise PermanentError(f"cannot read {file}: {error}") from error
     if as_json:
@@ -107,12 +113,14 @@ async def _export(settings: Settings, topic: str, chosen: Selection, times: sele
     return count
 
 
-async def _import(settings: Settings, lines: BinaryIO, name: str, first: int) -> int:
+async def _import(settings: Settings, lines: BinaryIO, where: tuple[str, int], patience: float) -> int:
+    """How many letters are written. `where`: the name of the file, and the line to begin at."""
+    name, first = where
     what = {"file": name, "from_line": first, "topic": settings.kafka_dlq_topic}
     numbered, count, line = messages(lines, first), 0, first - 1
     async with audited(settings, "dlq import", what) as audit:
         with interruptible() as stop:
-            outlet = KafkaOutlet(access(settings), settings.kafka_dlq_topic, stop)
+            outlet = KafkaOutlet(access(settings), settings.kafka_dlq_topic, stop, patience)
             try:
                 while not stop.is_set() and (part := list(islice(numbered, AT_ONCE))):
                     for refusal in await outlet.send([message for _, message in part]):

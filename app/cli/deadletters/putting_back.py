@@ -51,7 +51,6 @@ Again = Annotated[
     bool, typer.Option("--again", help="From the first letter on, also those that the same command has put back.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run/--yes", help="Only count; --yes acts.  [--dry-run]")]
-Patience = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that an outage of the broker may take.")]
 
 
 LOST = (
@@ -102,7 +101,7 @@ def replay(
     max_replays: MaxReplays = None,
     again: Again = False,
     quarantine: selecting.Quarantine = False,
-    timeout: Patience = PATIENCE,
+    timeout: selecting.Patience = PATIENCE,
     as_json: selecting.AsJson = False,
 ) -> None:
     """Put dead letters back onto the live path, mended if need be. Without --yes: only count them.

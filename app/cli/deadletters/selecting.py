@@ -34,6 +34,7 @@ Until = Annotated[str | None, typer.Option("--until", help="Written until: as --
 Quarantine = Annotated[
     bool, typer.Option("--quarantine", help="Those of the quarantine topic, not of the dead-letter topic.")
 ]
+Patience = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that an outage of the broker may take.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
 
 Times = tuple[int | None, int | None]
