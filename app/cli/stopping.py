@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from app.cli.options import say
 from app.runtime.ending.exit_codes import ExitCode
 from app.runtime.interrupt import Interrupt
 
@@ -46,6 +47,7 @@ async def until_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event, begun
     try:
         await Interrupt(stop).first_of(task)
         if not task.done() and not begun():
+            say("iot-stream: interrupted before anything was read")
             raise typer.Exit(ExitCode.INTERRUPTED)
         return await task
     finally:

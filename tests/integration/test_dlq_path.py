@@ -85,10 +85,10 @@ async def test_an_old_reading_that_is_put_back_is_a_row_and_no_alert_and_a_new_o
     patch = site.directory / "rename.json"
     patch.write_bytes(b'[{"op": "move", "from": "/seq", "path": "/sequence_id"}]')
     rig = Rig(site.kafka, site.unique, site.values)
-    now = datetime.now(UTC)
     with site.program("worker") as worker:
         await worker.ready()
-        old, new = now - timedelta(minutes=10), now + timedelta(seconds=1)
+        now = datetime.now(UTC)
+        old, new = now - timedelta(minutes=10), now + timedelta(seconds=5)
         await send(site, [
             {"seq": 1, "temperature": 95, "time": old.isoformat()}, {"sequence_id": 2, "temperature": 20},
             {"seq": 3, "temperature": 96, "time": new.isoformat()},
