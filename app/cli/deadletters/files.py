@@ -118,6 +118,8 @@ async def _import(settings: Settings, lines: BinaryIO, where: tuple[str, int], p
     name, first = where
     what = {"file": name, "from_line": first, "topic": settings.kafka_dlq_topic}
     numbered, count, line = messages(lines, first), 0, first - 1
+    async with record_log(access(settings), settings.kafka_dlq_topic, committed=False):
+        pass  # says at once what is wrong; the outlet would wait out even a wrong password
     async with audited(settings, "dlq import", what) as audit:
         with interruptible() as stop:
             outlet = KafkaOutlet(access(settings), settings.kafka_dlq_topic, stop, patience)
