@@ -70,6 +70,10 @@ class SoleReplay(SessionLease):
             raise RunsAlreadyError(f"the same replay runs already, as {where}: wait for its end, or stop it")
         self._held = True
 
+    def valid(self) -> bool:
+        """As SessionLease.valid; never again once it is lost: Kafka may take this command back when the other is done."""
+        return not self.lost and super().valid()
+
     def end(self) -> None:
         """As SessionLease.end: Kafka has taken this member for dead."""
         super().end()
