@@ -71,7 +71,7 @@ class SoleReplay(SessionLease):
         self._held = True
 
     def valid(self) -> bool:
-        """As SessionLease.valid; never again once it is lost: Kafka may take this command back when the other is done."""
+        """As SessionLease.valid; never again once it is lost, when Kafka may take this command back."""
         return not self.lost and super().valid()
 
     def end(self) -> None:
