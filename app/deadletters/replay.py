@@ -57,7 +57,7 @@ class Replay:
     """One replay. `progress` is called after each chunk."""
 
     def __init__(
-        self, kafka: Access, topic: str, group: str, course: Course, mending: Mending, outlet: LetterOutlet,
+        self, kafka: Access, topic: str, course: Course, mending: Mending, outlet: LetterOutlet,
         quarantine: LetterOutlet, most: int | None, rate: float | None, sole: SoleReplay,
         progress: Callable[[ReplayCounts], None], patience: float = PATIENCE,
     ) -> None:  # fmt: skip
@@ -65,7 +65,7 @@ class Replay:
         None: as fast as the broker takes them. `sole`: its event ends the replay, and nothing is sent or committed
         while it is not sure.
         """
-        self._kafka, self._topic, self._group, self.course = kafka, topic, group, course
+        self._kafka, self._topic, self.course = kafka, topic, course
         self._mending, self._outlet, self._quarantine, self._most = mending, outlet, quarantine, most
         self._rate, self._interrupt, self._progress = rate, Interrupt(sole.stop), progress
         self._sole = sole
@@ -81,7 +81,7 @@ class Replay:
         while True:
             before, opened = self.course.left, False
             try:
-                async with record_log(self._kafka, self._topic, committed=False, group=self._group) as log:
+                async with record_log(self._kafka, self._topic, committed=False) as log:
                     opened = True
                     await self._interrupt.race(self._pass(log), LAST_SECONDS)
                 return not self.course.left
@@ -100,14 +100,14 @@ class Replay:
     async def _pass(self, log: RecordLog) -> None:
         try:
             await self._sure()
-            await log.commit(self.course.marks())
+            await self._sole.commit(self.course.marks())
             began, sent = time.monotonic(), 0
             async for chunk in self._chunks(log):
                 await self._sure()
                 await self._send(chunk)
                 self.course.at |= chunk.at
                 await self._sure()
-                await log.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at})
+                await self._sole.commit({tp: mark for tp, mark in self.course.marks().items() if tp in chunk.at})
                 self._progress(self.counts)
                 sent += len(chunk.letters)
                 if self._rate:

@@ -1,6 +1,6 @@
 """One command of a replay at a time, on whatever machines they are: in, the replay's group; out, a lease.
 
-The commands of a replay are members of a group of their own, with no partition. Kafka keeps as its leader the member
+The commands of a replay are members of its group, with no partition. Kafka keeps as its leader the member
 that came first, for as long as it is a member: that one alone puts letters back. One that comes second is told by the
 leader who that is. A leader that was killed is missed when its session ends, and the next one goes on.
 """
@@ -13,14 +13,16 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import PermanentError, SettingsError, TransientError
 from app.kafka.access import KAFKA_ERRORS, Access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.group_coordinator import coordinator_of, limit_sync
+from app.kafka.group_coordinator import commit_as_member, coordinator_of, limit_sync
+from app.kafka.reading.record_log import COMMIT_SECONDS
 from app.kafka.session_lease import SessionLease
 
 SESSION_MS = 10_000  # after which a member that was killed is missed
@@ -42,6 +44,7 @@ class SoleReplay(SessionLease):
         super().__init__(SESSION_MS / 1000, stop)
         self.stop, self.lost, self._held = stop, False, False
         self._me = f"process {os.getpid()} on {socket.gethostname()}"
+        self.client: AIOKafkaConsumer | None = None
         self._words = f"{secrets.token_hex(8)} {self._me}".encode()
         self._leader: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -73,6 +76,16 @@ class SoleReplay(SessionLease):
     def valid(self) -> bool:
         """As SessionLease.valid; never again once it is lost, when Kafka may take this command back."""
         return not self.lost and super().valid()
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit (offset, metadata) as the leader, which Kafka itself refuses once another may lead. Raises
+        TransientError when Kafka does not take it within COMMIT_SECONDS, KAFKA_ERRORS.
+        """
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await commit_as_member(self.client, {tp: OffsetAndMetadata(*one) for tp, one in offsets.items()})
+        except TimeoutError:
+            raise TransientError(f"Kafka has not taken offsets for {COMMIT_SECONDS:g} s") from None
 
     def end(self) -> None:
         """As SessionLease.end: Kafka has taken this member for dead."""
@@ -124,10 +137,11 @@ async def sole_replay(kafka: Access, group: str, topic: str, stop: asyncio.Event
     """
     sole = SoleReplay(stop)
     client = AIOKafkaConsumer(
-        **kafka.options, group_id=f"{group}-running", client_id=sole.member, enable_auto_commit=False,
+        **kafka.options, group_id=group, client_id=sole.member, enable_auto_commit=False,
         session_timeout_ms=SESSION_MS, rebalance_timeout_ms=SESSION_MS, heartbeat_interval_ms=HEARTBEAT_MS,
         max_poll_interval_ms=IDLE_MS, partition_assignment_strategy=(sole.assignor(),),
     )  # fmt: skip
+    sole.client = client
     try:
         await _join(client, kafka, topic, sole)
         yield sole

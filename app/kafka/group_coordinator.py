@@ -104,6 +104,14 @@ async def committed_offsets(client: Any, tps: Collection[TopicPartition]) -> Map
     return found
 
 
+async def commit_as_member(client: Any, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+    """Commit for the group of a member, of any partitions: Kafka refuses the commit of one whom it has taken for dead.
+
+    Raises KafkaError, CommitFailedError for that.
+    """
+    await client._coordinator.commit_offsets(None, offsets)
+
+
 async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to `ask`, asked again for up to 10 s while the coordinator comes. Raises what `ask` raised last.
 

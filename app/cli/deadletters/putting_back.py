@@ -194,7 +194,7 @@ async def _put_back(
         aside = quarantine_of(settings, stop, job.patience)
         outlet = outlet_of(settings, job.to, sole, job.patience)
         one = Replay(
-            access(settings), job.topic, job.group, plan, job.mending, outlet, aside, job.most, job.rate, sole,
+            access(settings), job.topic, plan, job.mending, outlet, aside, job.most, job.rate, sole,
             lambda counts: show(plan.left, partial(progress_line, counts, plan.left)), job.patience,
         )  # fmt: skip
         try:
