@@ -79,6 +79,6 @@ def test_up_ends_with_one_line_before_anything_starts(tmp_path: Path, detached: 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2, done.stderr
     line = f"iot-stream: {re.escape(str(claims))} is to be a directory, and is none: .*"
-    assert re.fullmatch(line, done.stderr.splitlines()[-1])
+    assert re.fullmatch(line, done.stderr.splitlines()[0]), done.stderr
     assert len(done.stderr.splitlines()) == 1 + len(detached)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["local", "tmp"]
