@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tools.faults.sinks.found import Audit, FoundReading, Times
 from tools.faults.stream import Stream
 
 
-class _Server:
+class _Server(ABC):
     """A server with an account `writer`, whose rights a fault takes away."""
 
     def __init__(self, server: Redis | InfluxDb) -> None:
@@ -54,14 +55,14 @@ class _Server:
         self.server.start()
         await asyncio.to_thread(self.server.wait_ready)
 
-    async def _make_account(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _make_account(self) -> None: ...
 
-    async def _allow(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _allow(self) -> None: ...
 
-    async def _forbid(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _forbid(self) -> None: ...
 
 
 class Influx(_Server):
