@@ -63,7 +63,8 @@ async def test_who_is_not_let_in_learns_why_and_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["--ca", "--certificate"])
 async def test_both_sides_show_a_certificate(tmp_path: Path, missing: str) -> None:
-    given = ["--ca", "ca.pem"] if missing == "--certificate" else ["--certificate", "c.pem"]
+    (tmp_path / "shown.pem").touch()
+    given = ["--ca" if missing == "--certificate" else "--certificate", str(tmp_path / "shown.pem")]
     done = await iot_stream({}, "push", "-", "--quic", "localhost:5001", *given)
     assert (done.code, "both sides show a certificate" in done.error) == (2, True)
 
