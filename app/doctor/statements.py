@@ -3,12 +3,10 @@
 A column or a key that is missing ends in the error that would stop a worker, so the cure is the worker's own.
 """
 
-import asyncpg
-
 from app.doctor.finding import Finding, broken
 from app.postgres.connect import Connection
 from app.postgres.queries.config_feed import ROWS_OF
-from app.postgres.sqlstate import Failure, advice, classify, words
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
 from app.postgres.store.statements import STATEMENTS
 
 # By the names that an error shows; the second is what a worker reads before anything else.
@@ -27,7 +25,7 @@ async def look(area: str, connection: Connection) -> list[Finding]:
             async with connection.transaction():
                 statement = await connection.prepare(sql)
                 await statement.explain(*(None for _ in statement.get_parameters()))
-        except asyncpg.PostgresError as error:
+        except DATABASE_ERRORS as error:
             if classify(error) is Failure.TRANSIENT:
                 raise
             stopped.setdefault(words(error), []).append(name)
