@@ -2,10 +2,11 @@
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import (
     AuthenticationFailedError,
     KafkaConnectionError,
@@ -18,6 +19,7 @@ from msgspec import Struct
 from tenacity import stop_when_event_set, wait_fixed, wait_random_exponential
 
 from app.errors import TransientError
+from app.kafka.close_clients import close_connection
 from app.kafka.fetch import lenient_records
 from app.runtime import tls
 from app.runtime.addresses import HostPort
@@ -89,6 +91,19 @@ async def start(client: Client, kafka: Access) -> None:
         raise (reason or error) from error
 
 
+async def dial(host: str, port: int, kafka: Access, timeout_ms: int) -> AIOKafkaConnection:
+    """A connection to one broker, logged in; who asks for it closes it with `close_connection`.
+
+    Raises KafkaError or OSError (TimeoutError and SSLError too), after the end of the socket.
+    """
+    async with AsyncExitStack() as opened:
+        connection = AIOKafkaConnection(host, port, request_timeout_ms=timeout_ms, **kafka.security)
+        opened.push_async_callback(close_connection, connection)
+        await connection.connect()
+        opened.pop_all()
+    return connection
+
+
 def kafka_away(error: BaseException) -> bool:
     """Whether the call that raised `error` may succeed later."""
     return isinstance(error, KAFKA_ERRORS)
@@ -122,11 +137,11 @@ async def _why(kafka: Access) -> KafkaError | None:
     for host, port, _ in collect_hosts(kafka.servers, randomize=False):
         where = f"Kafka at {HostPort(host, port)}"
         try:
-            connection = await create_conn(host, port, request_timeout_ms=ASK_MS, **kafka.security)
+            connection = await dial(host, port, kafka, ASK_MS)
             try:
                 await connection.send(MetadataRequest([]))
             finally:
-                connection.close()
+                await close_connection(connection)
             return None
         except ssl.SSLError as error:
             refusals.append(_explained(error, where, kafka))

@@ -23,6 +23,17 @@ Send = Callable[..., Any]
 PRODUCER_SECONDS = 1.0
 LEAVE_SECONDS = 2.0  # for the answer of the group's coordinator, which finds out by itself when the session ends
 CUT_SECONDS = 0.5
+GOODBYE_SECONDS = 1.0  # for the broker's part of the end of TLS: it lets a refused client wait for 100 ms
+
+
+async def close_connection(connection: AIOKafkaConnection) -> None:
+    """Close, and wait for the end of the socket, also after a `connect` that failed.
+
+    TLS ends with a word of both sides. A loop that ends before the broker's leaves an open socket to the collector.
+    """
+    closed = connection.close()
+    if closed is not None and connection._protocol is not None:  # there was a socket; without one nothing ever ends
+        await asyncio.wait({closed}, timeout=GOODBYE_SECONDS)
 
 
 async def close_producer(client: AIOKafkaProducer) -> None:

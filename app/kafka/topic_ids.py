@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple, TypeAlias
 
-from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -26,7 +26,8 @@ from aiokafka.protocol.types import (
 )
 
 from app.core.state.partition_log import NAMELESS
-from app.kafka.access import Access
+from app.kafka.access import Access, dial
+from app.kafka.close_clients import close_connection
 
 ASK_SECONDS = 5.0
 UNKNOWN_TOPIC = 3
@@ -177,7 +178,7 @@ class TopicIds:
         """Give the connection back; the next question makes a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            await close_connection(connection)
 
     async def _asked(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
         connection = await self._connected()
@@ -193,9 +194,7 @@ class TopicIds:
             failure: Exception = KafkaConnectionError(f"no broker of {self._kafka} answers")
             for host, port, _ in collect_hosts(self._kafka.servers):
                 try:
-                    self._connection = await create_conn(
-                        host, port, request_timeout_ms=int(ASK_SECONDS * 1000), **self._kafka.security
-                    )
+                    self._connection = await dial(host, port, self._kafka, int(ASK_SECONDS * 1000))
                 except (KafkaError, OSError) as error:
                     failure = error
                 else:

@@ -6,19 +6,24 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts
+from aiokafka.errors import SaslAuthenticationFailed
 from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from app.doctor import database, kafka, mqtt
 from app.doctor.finding import Level
 from app.errors import TransientError
-from app.kafka.access import access
+from app.kafka.access import access, dial
+from app.kafka.close_clients import close_connection
+from app.kafka.topic_ids import TopicIds
 from app.kafka.topics import TopicSpec, create, existing, wanted
 from app.local.servers.common import free_port
 from app.postgres.connect import connect
@@ -150,6 +155,37 @@ async def test_kafka_refuses_and_it_is_said_why(
     assert "wrong" not in str(raised.value)
     (found,) = [one for one in await kafka.look(settings) if one.level is Level.BROKEN]
     assert found.what in str(raised.value).replace("cannot reach", "no way into") or words.split(".*")[-1] in found.what
+
+
+async def test_nothing_is_left_of_a_connection_that_was_refused_or_has_been_used(
+    secured_kafka: SecuredKafka, certificates: Certificates
+) -> None:
+    """TLS ends when both sides have said so: with the loop gone before that, the socket is the collector's."""
+    sockets = open_sockets()
+    let_in = access(Settings(**kafka_values(secured_kafka, certificates, "SASL_SSL")))  # type: ignore[arg-type]
+    wrong = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_username="nobody")
+    refused = access(Settings(**wrong))  # type: ignore[arg-type]
+    [(host, port, _)] = collect_hosts(let_in.servers)
+    with pytest.raises(SaslAuthenticationFailed):
+        await dial(host, port, refused, 5_000)
+    assert open_sockets() == sockets
+    connection = await dial(host, port, let_in, 5_000)
+    assert open_sockets() > sockets
+    await close_connection(connection)
+    assert open_sockets() == sockets
+    ids = TopicIds(let_in)
+    await ids.ask(["x"])
+    await ids.close()
+    assert open_sockets() == sockets
+
+
+def open_sockets() -> int:
+    """How many sockets this process has open."""
+    names = []
+    for number in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the directory's own
+            names.append(str(number.readlink()))
+    return sum(name.startswith("socket:") for name in names)
 
 
 async def test_a_broker_that_answers_has_the_word(secured_kafka: SecuredKafka, certificates: Certificates) -> None:

@@ -45,7 +45,7 @@ class Servers:
             mock.patch.object(producer, "AIOKafkaProducer", sender),
             mock.patch.object(dead_letter_reader, "AIOKafkaConsumer", reader),
             mock.patch.object(session, "connect", connect),
-            mock.patch("app.kafka.access.create_conn", nobody),
+            mock.patch("app.kafka.access.dial", nobody),
             mock.patch("app.pipeline.pipeline.time", clock),
             mock.patch("app.stream.batch_reader.time", clock),
             mock.patch("app.worker.watchdog.time", clock),
