@@ -102,6 +102,7 @@ class Site:
             "truck-1,2026-11-21T09:01:00Z,91",
         ]
         (directory / "readings.csv").write_text("\n".join(lines) + "\n")
+        (directory / "expected.json").write_text('[{"rule_id": "temperature", "status": "FIRING", "value": 91}]')
         (directory / "trucks").write_text(secrets.token_hex(12))
 
     @property

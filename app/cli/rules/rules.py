@@ -2,20 +2,16 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from app.backtest import readings_file, rules_file
-from app.backtest.alert_spans import Span, Spans
-from app.backtest.dry_run import DryRun
-from app.backtest.readings_file import Refused
+from app.backtest import rules_file
 from app.cli.render.table import print_table
 from app.cli.rules.backtest import backtest
-from app.core.model.alert_event import AlertEvent, to_json
+from app.cli.rules.try_out import try_out
 from app.core.rules.rule import RuleSet
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
@@ -104,51 +100,7 @@ def check(file: RulesFile, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@rules.command("test")
-def try_out(
-    file: RulesFile,
-    readings: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="JSON lines as devices send them, or CSV with a header.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Try a rule set on a file of readings, and show when it alerts. Needs no server.
-
-    The readings come in as they are in the file, one after another: a late reading moves nothing, as in a worker.
-
-    Example: iot-stream rules test rules.json --readings readings.csv
-    """
-    schema = load().telemetry_schema
-    found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY, schema)
-    dry_run, events, spans, refused = DryRun(found, schema), list[AlertEvent](), Spans(), list[Refused]()
-    over: list[Span] = []
-    for reading in readings_file.read(readings, schema):
-        if isinstance(reading, Refused):
-            refused.append(reading)
-            continue
-        for event in dry_run.take(reading):
-            events.append(event)
-            if (ended := spans.add(event)) is not None:
-                over.append(ended)
-    alerts = sorted([*over, *spans.open.values()], key=lambda span: span.fired_at)
-    if as_json:
-        figures = {"readings": dry_run.readings, "devices": dry_run.devices, "late": dry_run.late}
-        emitted = [msgspec.Raw(to_json(event)) for event in events]
-        print(msgspec.json.encode({**figures, "refused": refused, "events": emitted, "alerts": alerts}).decode())
-        return
-    _print_test(readings, dry_run, events, alerts, refused)
-
-
-def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]) -> None:
-    from app.cli.render.rules import print_timeline
-
-    for one in refused:
-        print(f"{file}:{one.line}: would be a dead letter: {one.reason}: {one.detail}", file=sys.stderr)
-    if events:
-        print_timeline(events, alerts)
-    still = sum(span.resolved_at is None for span in alerts)
-    print(f"{done.readings} readings of {done.devices} devices, {done.late} of them late: {len(alerts)} alerts, "
-          f"{still} still open")  # fmt: skip
+rules.command("test")(try_out)
 
 
 async def _stored(settings: Settings, user: str | None) -> list[StoredConfig]:

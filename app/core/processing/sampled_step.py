@@ -66,7 +66,7 @@ def evaluate_sampled(
         _count(state, samples, reading, sampling)
     elif samples.windows:
         samples.windows = {}
-    shown = _with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
+    shown = with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
     before, state.episodes_changed = state.episodes_changed, False
     events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
     spoke = bool(events) or state.episodes_changed
@@ -108,8 +108,11 @@ def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sam
         samples.windows = {name: window for name, window in windows.items() if name in names}
 
 
-def _with_figures(reading: Reading, samples: Samples, asked: tuple[WindowReference, ...]) -> Reading:
-    """The reading as rules see it: each figure of a window is one more field, which no device can send."""
+def with_figures(reading: Reading, samples: Samples, asked: tuple[WindowReference, ...]) -> Reading:
+    """The reading as rules see it: each figure of a window is one more field, which no device can send.
+
+    `samples` are those of the device, with a window for each that is `asked` for.
+    """
     extra, figures = dict(reading.extra), dict[str, WindowStats | None]()
     for one in asked:
         if one.window not in figures:

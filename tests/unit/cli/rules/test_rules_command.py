@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -103,3 +104,104 @@ def test_a_value_is_never_markup(files: Path) -> None:
     shown = run("test", "rules.json", "--readings", "readings.jsonl").stdout
     assert "[red]:smile:" in shown
     assert "[b]" in shown
+
+
+EXPECTED = """\
+[{"event_time": "2026-11-21T09:01:00Z", "device_id": "truck-1", "rule_id": "temperature", "status": "FIRING"},
+ {"event_time": "2026-11-21T09:02:30Z", "device_id": "truck-2", "rule_id": "temperature", "status": "FIRING"},
+ {"event_time": "2026-11-21T09:03:30Z", "device_id": "truck-1", "rule_id": "temperature", "status": "RESOLVED"}]
+"""
+TEST = ("test", "rules.json", "--readings", "readings.csv", "--expect", "expected.json")
+
+
+def test_readings_do_what_is_expected(files: Path) -> None:
+    (files / "expected.json").write_text(EXPECTED)
+    done = run(*TEST)
+    assert (done.exit_code, [" ".join(line.split()) for line in done.stdout.splitlines()]) == (0, [
+        "5 readings of 2 devices, 0 of them late: 2 alerts, 1 still open",
+        "rule readings held fired resolved not tried",
+        "temperature 5 4 2 1",
+        "1 of 1 rules have fired",
+        "as expected: 3 events",
+    ])  # fmt: skip
+    machine = json.loads(run(*TEST, "--json").stdout)
+    assert (machine["as_expected"], machine["missing"], machine["unexpected"]) == (True, [], [])
+    assert machine["coverage"] == [
+        {"rule_id": "temperature", "devices": 2, "readings": 5, "held": 4, "fired": 2, "resolved": 1}
+    ]
+
+
+def test_what_a_test_prints_can_be_expected_of_the_next(files: Path) -> None:
+    printed = run("test", "rules.json", "--readings", "readings.csv", "--json").stdout
+    (files / "expected.json").write_text(printed)
+    assert run(*TEST).exit_code == 0
+    (files / "rules.json").write_text(RULES.replace("hot", "very hot"))
+    assert 'message="very hot"' in run(*TEST).stdout
+
+
+def test_what_differs_is_shown_as_a_diff_and_ends_with_1(files: Path) -> None:
+    (files / "expected.json").write_text(EXPECTED.replace("09:02:30Z", "09:02:00Z"))
+    done = run(*TEST)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[:4] == [
+        '  2026-11-21T09:01:00Z truck-1 temperature FIRING severity="warning" value=95.5',
+        "- 2026-11-21T09:02:00Z truck-2 temperature FIRING (line 2)",
+        '+ 2026-11-21T09:02:30Z truck-2 temperature FIRING severity="warning" value=95.0',
+        '  2026-11-21T09:03:30Z truck-1 temperature RESOLVED severity="warning" value=20.0',
+    ]
+    assert done.stdout.splitlines()[-1] == "not as expected: 1 events are missing, 1 were not expected"
+    machine = run(*TEST, "--json")
+    found = json.loads(machine.stdout)
+    assert (machine.exit_code, found["as_expected"], [one["line"] for one in found["missing"]]) == (1, False, [2])
+    assert [one["device_id"] for one in found["unexpected"]] == ["truck-2"]
+
+
+def test_only_what_is_near_a_difference_is_shown(files: Path) -> None:
+    readings = [{"time": 1_000_000_000 + n, "temperature": 90 - 80 * (n % 2)} for n in range(20)]
+    (files / "readings.csv").write_text("".join(json.dumps(one) + "\n" for one in readings))
+    (files / "readings.csv").rename(files / "readings.jsonl")
+    (files / "rules.json").write_text(RULES.replace(', "for_seconds": 60', ""))
+    found = json.loads(run("test", "rules.json", "--readings", "readings.jsonl", "--json").stdout)
+    del found["events"][10]
+    (files / "expected.json").write_text(json.dumps(found))
+    done = run("test", "rules.json", "--readings", "readings.jsonl", "--expect", "expected.json")
+    lines = [line[0] for line in done.stdout.splitlines()[:7]]
+    assert (done.exit_code, lines) == (1, [".", " ", " ", "+", " ", " ", "."])
+
+
+def test_junit_has_a_case_for_each_rule(files: Path) -> None:
+    """A text in a reading may have what XML cannot."""
+    cold = '{"id": "a<b", "key": "k", "operator": "==", "threshold": "\\u0001&", "message": "m"}]'
+    (files / "rules.json").write_text(RULES[:-1] + ", " + cold)
+    (files / "readings.jsonl").write_text('{"time": 1000000000, "k": "\\u0001&"}\n{"time": "\\u0002<"}\n')
+    (files / "expected.json").write_text("[]")
+    done = run("test", "rules.json", "--readings", "readings.jsonl", *TEST[-2:], "--junit", "out.xml")
+    assert done.exit_code == 1
+    suite = ElementTree.parse(files / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    hot, other = suite.findall("testcase")
+    assert (hot.get("name"), len(hot), other.get("name")) == ("temperature", 0, "a<b")
+    failure = other.find("failure")
+    assert failure is not None
+    assert str(failure.text).startswith("+ 2001-09-09T01:46:40Z device a<b FIRING")
+    assert "readings.jsonl:2: would be a dead letter" in str(suite.findtext("system-err"))
+
+
+def test_junit_of_what_is_as_expected(files: Path) -> None:
+    (files / "expected.json").write_text(EXPECTED)
+    assert run(*TEST, "--junit", "out.xml").exit_code == 0
+    suite = ElementTree.parse(files / "out.xml").getroot()[0]
+    assert (suite.get("failures"), [len(case) for case in suite.findall("testcase")]) == ("0", [0])
+
+
+def test_wrong_expectations_and_places_end_with_2_and_1(files: Path) -> None:
+    (files / "expected.json").write_text(EXPECTED.replace("status", "state"))
+    wrong = run(*TEST)
+    assert (wrong.exit_code, "expected.json:1: [0].state: unknown field" in wrong.stderr) == (2, True)
+    assert run(*TEST[:-1], "none.json").exit_code == 2
+    alone = run(*TEST[:-2], "--junit", "out.xml")
+    assert (alone.exit_code, "name the expected events with --expect" in alone.stderr) == (2, True)
+    (files / "expected.json").write_text(EXPECTED)
+    nowhere = run(*TEST, "--junit", "none/out.xml")
+    assert isinstance(nowhere.exception, PermanentError)
+    assert "cannot write none/out.xml: No such file or directory" in str(nowhere.exception)

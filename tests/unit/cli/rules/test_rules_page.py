@@ -48,4 +48,5 @@ def test_there_are_transcripts() -> None:
     assert [command.split()[:3] for command in commands if not command.startswith("cat ")] == [
         ["iot-stream", "rules", "check"],
         ["iot-stream", "rules", "test"],
+        ["iot-stream", "rules", "test"],
     ]
