@@ -151,7 +151,9 @@ async def test_backtest(rules: Rules) -> None:
 
 async def test_the_commands_of_the_page(rules: Rules) -> None:
     page = (DOCS / "rules.md").read_text()
-    commands = re.findall(r"^    iot-stream rules ((?!test ).*)$|`iot-stream rules (list --user .*)`", page, re.MULTILINE)
+    commands = re.findall(
+        r"^    iot-stream rules ((?!test ).*)$|`iot-stream rules (list --user .*)`", page, re.MULTILINE
+    )
     await rules.store("alice", "truck-1", [(0, 90.0, {})])
     rules.file([HOT])
     for command in sorted((one or other for one, other in commands), key=lambda text: not text.startswith("set")):
