@@ -11,7 +11,7 @@ but for an alert that goes stale (app.core.alerts.staleness).
 
 from msgspec import UNSET, UnsetType
 
-from app.core.alerts.events import event_of, open_episode
+from app.core.alerts.events import event_of, open_episode, sent_event
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
 from app.core.alerts.signals import clearing, escalates, holding
 from app.core.model.alert_event import AlertEvent, Cause
@@ -111,7 +111,7 @@ def _transition(
             events.append(event_of(rule.id, episode, reading, status, shown[0]))
     elif status:
         cause = _note_emitted(state, rule, episode, (before, signal), now, suppress)
-        events.append(event_of(rule.id, episode, reading, status, shown[0], cause))
+        events.append(sent_event(rule, episode, reading, status, shown[0], cause))
     if before is Phase.MUTED:
         episode.stale = False
 

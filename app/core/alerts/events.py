@@ -1,10 +1,13 @@
 """The alert events of an episode: its opening, and every later event."""
 
+from datetime import datetime
+
 from msgspec import UNSET, UnsetType
 
 from app.core.model.alert_event import AlertEvent, Cause, Status, Value, alert_id
 from app.core.model.records import Reading
 from app.core.model.times import micros, moment
+from app.core.rules.messages import AlertFacts
 from app.core.rules.rule import Rule
 from app.core.state.episode import Episode
 
@@ -18,6 +21,19 @@ def open_episode(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: 
     name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth, way)
     value, threshold = shown
     return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
+
+
+def sent_event(
+    rule: Rule, episode: Episode, reading: Reading, status: Status, value: Value, cause: Cause | UnsetType
+) -> AlertEvent:
+    """The event of an alert that is sent or sent again, by a reading with this value; its message is filled in anew,
+    and is that of the events after it which no such reading causes.
+    """
+    if rule.fill is not None:
+        ids = (reading.device_id, reading.user_id, rule.id, episode.severity)
+        times = (_text(reading.time), _text(moment(episode.first_seen)))
+        episode.message = rule.fill(reading, AlertFacts(value, episode.threshold, *ids, *times))
+    return event_of(rule.id, episode, reading, status, value, cause)
 
 
 def event_of(
@@ -46,3 +62,7 @@ def event_of(
         repeat=UNSET if once else episode.repeat,
         suppressed=episode.suppressed or UNSET,
     )
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

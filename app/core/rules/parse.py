@@ -10,6 +10,7 @@ from app.core.rules.condition_checks import too_costly
 from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
 from app.core.rules.globs import Globs
+from app.core.rules.messages import fill_of
 from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Rule, RuleSet
 from app.core.rules.rule_checks import checks_of_rule, problems_of
 from app.core.schema.schema import Schema
@@ -98,6 +99,7 @@ def _compile(rule: dict[str, Any], schema: Schema) -> Rule:
         cooldown=_micros(rule.get("cooldown_seconds")),
         escalate=escalate and Escalation(_micros(escalate["after_seconds"]), Severity(escalate["severity"])),
         flap=flap and Flap(flap["times"], _micros(flap["within_seconds"])),
+        fill=fill_of(rule["message"], schema),
         no_data=_micros(rule.get("no_data_seconds")),
     )
 

@@ -9,6 +9,7 @@ from app.core.model.alert_event import Severity
 from app.core.model.records import Reading
 from app.core.rules.conditions import Comparison, CompoundCondition, Verdict
 from app.core.rules.globs import Globs
+from app.core.rules.messages import Fill
 
 EVERY = ("*",)  # globs of a rule that names no devices
 
@@ -48,6 +49,7 @@ class Rule(Struct, frozen=True, gc=False):
     cooldown: int = 0
     escalate: Escalation | None = None
     flap: Flap | None = None
+    fill: Fill | None = None  # makes the message of an event; None: it is `message` as it stands
     no_data: int = 0  # of arrival, not of event time: an open alert without a reading for so long is stale
 
 
