@@ -60,7 +60,10 @@ class Model:
         if self.alert is None:
             reported += self._open(time, value)
         else:
-            reported += self._go_on(time, value) if stays else self._clear(time, value)
+            if stays:
+                self.last = (time, value)
+            goes_on = self._goes_on_at(len(self.readings) - 1)
+            reported += self._go_on(time, value) if goes_on else self._clear(time, value)
         if self.alert is not None:
             self.alert.heard, self.alert.stale = (number, time, value), False
         return reported
@@ -80,7 +83,7 @@ class Model:
         return [self._event("STALE", time, value, str(time - heard), alert.repeat)]
 
     def _open(self, time: int, value: Any) -> list[SentAlert]:
-        run = self._run()
+        run = self._some() if "of" in self.rule else self._run()
         if not run or self._muted(time) or len(run) < self.rule.get("consecutive", 1):
             return []
         if time - run[0] < self.rule.get("for_seconds", 0):
@@ -104,10 +107,36 @@ class Model:
             run.insert(0, time)
         return run
 
+    def _some(self) -> list[int]:
+        """With `of`: times of the readings that hold, since none of the last M did; none if too few of the last M do,
+        or the latest does not.
+        """
+        needed, last = self.rule["of"]
+        readings = self.readings[self.begin :]
+        if not readings[-1][1] or sum(bool(holds) for _, holds, _ in readings[-last:]) < needed:
+            return []
+        run: list[int] = []
+        idle = 0
+        for time, holds, _ in reversed(readings):
+            idle = 0 if holds else idle + 1
+            if idle >= last:
+                break
+            run = [time, *run] if holds else run
+        return run
+
+    def _goes_on_at(self, index: int) -> bool:
+        """Whether the condition of the open alert held with the reading at `index`, which is not the alert's first."""
+        alert = self.alert
+        assert alert
+        if "of" not in self.rule:
+            return bool(self.readings[index][2])
+        needed, last = self.rule["of"]
+        window = range(max(self.begin, index - last + 1), index + 1)
+        return sum(bool(self.readings[one][1 if one <= alert.index else 2]) for one in window) >= int(needed)
+
     def _go_on(self, time: int, value: Any) -> list[SentAlert]:
         alert = self.alert
         assert alert
-        self.last = (time, value)
         escalate: dict[str, Any] = self.rule.get("escalate", {})
         due = bool(escalate) and not alert.acked and alert.severity != escalate["severity"]
         due = due and time - alert.fired_at >= escalate["after_seconds"]
@@ -134,10 +163,10 @@ class Model:
     def _clear(self, time: int, value: Any) -> list[SentAlert]:
         assert self.alert
         since = time
-        for when, _, stays in reversed(self.readings[max(self.alert.index, self.alert.gap) :]):
-            if stays:
+        for index in range(len(self.readings) - 1, max(self.alert.index + 1, self.alert.gap) - 1, -1):
+            if self._goes_on_at(index):
                 break
-            since = when
+            since = self.readings[index][0]
         needed = self.rule.get("clear_for_seconds", 0)
         if self.alert.flapping:
             needed = max(needed, self.rule["flap"]["within_seconds"])

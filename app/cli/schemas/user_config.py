@@ -77,6 +77,12 @@ def rule() -> Json:
         "cooldown_seconds": _SECONDS,
         "no_data_seconds": _SOME_SECONDS,
         "consecutive": {"type": "integer", "minimum": 1, "maximum": timing_checks.CONSECUTIVE_MAX},
+        "of": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1, "maximum": timing_checks.LAST_MAX},
+            "minItems": 2,
+            "maxItems": 2,
+        },
         "escalate": _whole({"after_seconds": _SOME_SECONDS, "severity": {"enum": list(Severity)[1:]}}),
         "flap": _whole(
             {
@@ -91,6 +97,7 @@ def rule() -> Json:
         _given(("id", "all"), but_not=(*conditions.CONDITION, "any")),
         _given(("id", "any"), but_not=(*conditions.CONDITION, "all")),
     ]
+    made["not"] = {"anyOf": [_given(("of", field), but_not=()) for field in timing_checks.NOT_BESIDE_OF]}
     return made
 
 

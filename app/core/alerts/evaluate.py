@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from app.core.alerts.events import event_of, open_episode, sent_event
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
-from app.core.alerts.signals import clearing, escalates, holding
+from app.core.alerts.signals import escalates, judged
 from app.core.model.alert_event import AlertEvent, Cause
 from app.core.model.alert_phase import Phase
 from app.core.model.records import Reading
@@ -96,13 +96,16 @@ def _transition(
     if verdict:
         episode.value, episode.threshold = shown
         episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back
-        episode.count += before is Phase.PENDING or before is Phase.NORMAL
-    signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
+        episode.count += rule.of is None and (before is Phase.PENDING or before is Phase.NORMAL)
+    if rule.of is not None:
+        episode.count = rule.of.after(episode.count, verdict)
+    signal = judged(rule, episode, note, now, verdict, suppress)
     after, status = TRANSITIONS[before, signal]
     if episode.fired:
         state.touched[rule.id] = episode
         episode.heard, episode.heard_time, episode.last = state.applied_offset, now, shown[0]
-        episode.clear_since = None if verdict else now if episode.clear_since is None else episode.clear_since
+        over = signal is Signal.CLEARS or signal is Signal.CLEARED
+        episode.clear_since = None if not over else now if episode.clear_since is None else episode.clear_since
     if after is Phase.NORMAL:
         _close(state, rule.id, now)
         if status:

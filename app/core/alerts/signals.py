@@ -9,8 +9,18 @@ from app.core.state.episode import Episode
 from app.core.state.rule_memory import RuleMemory
 
 
+def judged(rule: Rule, episode: Episode, note: RuleMemory, now: int, verdict: bool, suppress: bool) -> Signal:
+    """The signal of a reading with this verdict, which is counted in `episode.count` already."""
+    holds = verdict
+    if rule.of is not None:
+        holds = rule.of.reached(episode.count)
+        if not episode.fired and episode.count and not (holds and verdict):
+            return Signal.HOLDS  # some of the latest readings do
+    return holding(rule, episode, note, now, suppress) if holds else clearing(rule, episode, now)
+
+
 def holding(rule: Rule, episode: Episode, note: RuleMemory, now: int, suppress: bool) -> Signal:
-    """The signal of a reading for which the condition holds."""
+    """The signal of a reading with which the condition holds."""
     if not episode.fired:
         due = (
             episode.count >= rule.consecutive
@@ -25,7 +35,7 @@ def holding(rule: Rule, episode: Episode, note: RuleMemory, now: int, suppress: 
 
 
 def clearing(rule: Rule, episode: Episode, now: int) -> Signal:
-    """The signal of a reading for which the condition does not hold."""
+    """The signal of a reading with which the condition does not hold."""
     if not episode.fired:
         return Signal.CLEARED
     needed = max(rule.clear_for, rule.flap.within) if episode.flapping and rule.flap else rule.clear_for

@@ -9,8 +9,13 @@ from app.core.model.alert_event import Severity, Value
 from app.core.rules.conditions import Comparison, CompoundCondition
 
 
-def fingerprint(condition: Comparison | CompoundCondition, severity: Severity, timing: tuple[int, int, int]) -> str:
-    """16 hex digits; `timing` is for_seconds and clear_for_seconds in microseconds, and consecutive.
+def fingerprint(
+    condition: Comparison | CompoundCondition,
+    severity: Severity,
+    timing: tuple[int, int, int],
+    of: list[int] | None = None,
+) -> str:
+    """16 hex digits; `timing` is for_seconds and clear_for_seconds in microseconds, and consecutive; `of` is N and M.
 
     80 and 80.0 are the same threshold, and 0 seconds are the same as no time.
     """
@@ -20,6 +25,8 @@ def fingerprint(condition: Comparison | CompoundCondition, severity: Severity, t
         meaning = [condition.decisive, list(map(_meaning, condition.parts)), severity]
     if timing != (0, 0, 1):  # rules without timing keep the fingerprint that stored episodes have
         meaning += timing
+    if of:
+        meaning += ["of", *of]
     return blake2b(msgspec.json.encode(meaning), digest_size=8).hexdigest()
 
 

@@ -11,7 +11,7 @@ from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
 from app.core.rules.globs import Globs
 from app.core.rules.messages import fill_of
-from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Rule, RuleSet
+from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Quorum, Rule, RuleSet
 from app.core.rules.rule_checks import checks_of_rule, problems_of
 from app.core.schema.schema import Schema
 
@@ -88,7 +88,7 @@ def _compile(rule: dict[str, Any], schema: Schema) -> Rule:
         message=rule["message"],
         severity=severity,
         devices=tuple(rule.get("devices") or EVERY),
-        fingerprint=fingerprint(condition, severity, timing),
+        fingerprint=fingerprint(condition, severity, timing, rule.get("of")),
         condition=condition,
         read=condition.read,
         holds=condition.holds,
@@ -96,6 +96,7 @@ def _compile(rule: dict[str, Any], schema: Schema) -> Rule:
         for_time=timing[0],
         clear_for=timing[1],
         consecutive=timing[2],
+        of=Quorum(*rule["of"]) if rule.get("of") else None,
         cooldown=_micros(rule.get("cooldown_seconds")),
         escalate=escalate and Escalation(_micros(escalate["after_seconds"]), Severity(escalate["severity"])),
         flap=flap and Flap(flap["times"], _micros(flap["within_seconds"])),

@@ -28,6 +28,21 @@ class Flap(Struct, frozen=True, gc=False):
     within: int  # microseconds
 
 
+class Quorum(Struct, frozen=True, gc=False):
+    """How many of the latest readings have to hold: at least `needed` of the `last`."""
+
+    needed: int
+    last: int
+
+    def after(self, recent: int, verdict: bool) -> int:
+        """The verdicts on the latest readings as bits, the newest the lowest, after one more."""
+        return (recent << 1 | verdict) & ((1 << self.last) - 1)
+
+    def reached(self, recent: int) -> bool:
+        """Whether as many of these verdicts hold as have to."""
+        return recent.bit_count() >= self.needed
+
+
 class Rule(Struct, frozen=True, gc=False):
     """One compiled rule. Durations are microseconds of event time, if nothing else is said; 0 is none."""
 
@@ -46,6 +61,7 @@ class Rule(Struct, frozen=True, gc=False):
     for_time: int = 0
     clear_for: int = 0
     consecutive: int = 1
+    of: Quorum | None = None  # the rule's condition is one of several readings
     cooldown: int = 0
     escalate: Escalation | None = None
     flap: Flap | None = None

@@ -26,8 +26,8 @@ def checks_of_rule(schema: Schema) -> dict[str, Check]:
         "devices": _devices, "all": conditions.several("all", of_condition),
         "any": conditions.several("any", of_condition), "for_seconds": timing.seconds("for_seconds"),
         "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
-        "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate, "flap": timing.flap,
-        "no_data_seconds": timing.no_data,
+        "of": timing.of, "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate,
+        "flap": timing.flap, "no_data_seconds": timing.no_data,
     }  # fmt: skip
 
 

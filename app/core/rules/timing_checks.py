@@ -8,6 +8,8 @@ from app.core.rules.condition_checks import Check, is_number, shown
 
 SECONDS_MAX = 30 * 86400
 CONSECUTIVE_MAX = 10_000
+LAST_MAX = 60  # of `of`; so many verdicts are kept as the bits of one number
+NOT_BESIDE_OF = ("consecutive", "for_seconds")  # they count what holds without a break
 TIMES_MAX = 50  # of flap; so many times are kept in the device's state
 
 
@@ -19,6 +21,18 @@ def seconds(field: str) -> Check:
 def consecutive(rule: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with `consecutive`."""
     yield from _whole(rule["consecutive"], 1, CONSECUTIVE_MAX)
+
+
+def of(rule: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with `of`."""
+    value = rule["of"]
+    if not isinstance(value, list) or len(value) != 2 or any(list(_whole(one, 1, LAST_MAX)) for one in value):
+        yield f"{shown(value)} is not two whole numbers from 1 to {LAST_MAX}, such as [3, 5]: 3 of the last 5 readings"
+    elif value[0] > value[1]:
+        yield f"{shown(value)}: of the last {value[1]} readings there cannot be {value[0]}; write the smaller one first"
+    for field in NOT_BESIDE_OF:
+        if field in rule:
+            yield f"not beside {field}; leave out one of the two"
 
 
 def no_data(rule: dict[str, Any]) -> Iterator[str]:

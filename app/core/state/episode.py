@@ -23,7 +23,9 @@ class Episode(Struct, array_like=True):
     value: Value  # at last_seen
     last_seen: int  # latest reading for which the condition held
     fired: bool = True  # FIRING was sent; an episode that never fired ends in silence
-    count: int = 0  # readings in a row for which the condition held, until it fires
+    # Readings in a row for which the condition held, until it fires. Of a rule with `of`: its verdicts on the latest
+    # readings, also after it has fired, as bits, the newest the lowest.
+    count: int = 0
     fired_at: int = 0  # 0: at first_seen, as in all episodes from before rules could wait
     clear_since: int | None = None  # the first of the latest readings in a row for which the condition did not hold
     muted: bool = False  # snoozed or disabled since the alert was sent

@@ -36,7 +36,7 @@ BEYOND = (
     "1 to 200 characters", "names with single dots", "1 to 32 names", "not a measured field", "is not a number, which",
     "threshold: true is not a number", '"NaN" is not a number', "without NUL", "printable characters",
     "is above the threshold", "is below the threshold", "== has no clear_threshold", "above the rule's own severity",
-    "$mass-offline", "9223372036854775808 is not a number",
+    "$mass-offline", "9223372036854775808 is not a number", "there cannot be",
 )  # fmt: skip
 
 

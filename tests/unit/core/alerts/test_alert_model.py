@@ -31,17 +31,27 @@ TIMING = {
     "for_seconds": st.sampled_from([2, 5]),
     "clear_for_seconds": st.sampled_from([2, 5]),
     "consecutive": st.sampled_from([2, 3]),
+    "of": st.sampled_from([[1, 2], [2, 2], [2, 3], [3, 5]]),
     "cooldown_seconds": st.sampled_from([3, 9]),
     "no_data_seconds": st.just(5),
     "escalate": st.just({"after_seconds": 4, "severity": "critical"}),
     "flap": st.fixed_dictionaries({"times": st.sampled_from([1, 2]), "within_seconds": st.sampled_from([4, 10])}),
 }
-timings = st.sets(st.sampled_from(sorted(TIMING)), max_size=3).flatmap(
-    lambda names: st.fixed_dictionaries({name: TIMING[name] for name in sorted(names)})
+ALONE = {"consecutive", "for_seconds"}  # not beside of
+timings = (
+    st.sets(st.sampled_from(sorted(TIMING)), max_size=3)
+    .map(lambda names: names - ALONE if "of" in names else names)
+    .flatmap(lambda names: st.fixed_dictionaries({name: TIMING[name] for name in sorted(names)}))
 )
-rule_of = st.builds(
+plain = st.builds(
     lambda condition, timing: {**condition, **timing, "id": "r", "message": "m"}, st.sampled_from(CONDITIONS), timings
 )
+counting = st.builds(
+    lambda rule, of: {name: value for name, value in rule.items() if name not in ALONE} | {"of": of},
+    plain,
+    TIMING["of"],
+)
+rule_of = st.one_of(plain, counting)
 readings = st.tuples(
     st.just("reading"),
     st.sampled_from([0, 1, 1, 1, 2, 5, -2]),  # seconds after the one before
@@ -54,6 +64,13 @@ edits = st.tuples(st.just("edit"), st.booleans(), st.none())
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 15)).map(lambda s: (s[0], s[0] + s[1])), max_size=2)
 silences = st.tuples(st.just("silence"), st.sampled_from([0, 0, 1, 3]), st.none())  # claimed so many entries before
 logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edits, silences, silences), max_size=40)
+
+dense = st.tuples(
+    st.just("reading"),
+    st.sampled_from([1, 1, 2]),
+    st.fixed_dictionaries({"temperature": st.sampled_from([50.0, 70.0, 90.0]), "battery": st.sampled_from([5, 5, 50])}),
+)
+dense_logs = st.lists(st.one_of(dense, dense, dense, dense, dense, commands), min_size=8, max_size=25)
 
 
 def edited(rule: dict[str, Any], number: int, *, meaning: bool) -> dict[str, Any]:
@@ -116,6 +133,23 @@ def _plain(event: AlertEvent) -> SentAlert:
 
 @given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), spans)
 def test_alerts_are_those_of_the_model(
+    given_rule: dict[str, Any],
+    log: list[tuple[str, Any, Any]],
+    cuts: set[int],
+    replays: set[int],
+    maintenance: list[tuple[int, int]],
+) -> None:
+    _as_the_model(given_rule, log, cuts, replays, maintenance)
+
+
+@given(counting, dense_logs, st.sets(st.integers(0, 25)))
+def test_rules_that_count_readings_are_those_of_the_model(
+    given_rule: dict[str, Any], log: list[tuple[str, Any, Any]], cuts: set[int]
+) -> None:
+    _as_the_model(given_rule, log, cuts, set(), [])
+
+
+def _as_the_model(
     given_rule: dict[str, Any],
     log: list[tuple[str, Any, Any]],
     cuts: set[int],

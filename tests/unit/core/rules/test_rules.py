@@ -213,6 +213,11 @@ WRONG = [
     ({"consecutive": 0}, ".consecutive: 0 is not a whole number from 1 to 10000"),
     ({"consecutive": 2.5}, ".consecutive: 2.5 is not a whole number"),
     ({"consecutive": True}, ".consecutive: true is not a whole number"),
+    *[({"of": wrong}, ".of: ") for wrong in (3, [3], [3, 5, 7], [0, 5], [1, 61], [1.5, 2], [True, 2], ["1", 2], {})],
+    ({"of": [3, 5.5]}, ".of: [3,5.5] is not two whole numbers from 1 to 60, such as [3, 5]"),
+    ({"of": [5, 3]}, ".of: [5,3]: of the last 3 readings there cannot be 5; write the smaller one first"),
+    ({"of": [3, 5], "consecutive": 2}, ".of: not beside consecutive; leave out one of the two"),
+    ({"of": [3, 5], "for_seconds": 2}, ".of: not beside for_seconds; leave out one of the two"),
     ({"escalate": 5}, '.escalate: 5 is not an object such as {"after_seconds": 600, "severity": "critical"}'),
     ({"escalate": {"after_seconds": 5}}, "is not an object such as"),
     ({"escalate": {"after_seconds": 0, "severity": "critical"}}, "after_seconds: 0 is not a number of seconds above 0"),
@@ -294,8 +299,8 @@ def test_the_fingerprint_of_a_plain_rule_is_what_stored_episodes_have() -> None:
         {"escalate": {"after_seconds": 5, "severity": "critical"}},
     )  # fmt: skip
     assert {ruleset({**rule(), **change}).rules[0].fingerprint for change in same} == {plain.fingerprint}
-    rest = ({"for_seconds": 1}, {"clear_for_seconds": 1}, {"consecutive": 2})
-    assert len({plain.fingerprint} | {ruleset({**rule(), **change}).rules[0].fingerprint for change in rest}) == 4
+    rest = ({"for_seconds": 1}, {"clear_for_seconds": 1}, {"consecutive": 2}, {"of": [1, 2]}, {"of": [2, 2]})
+    assert len({plain.fingerprint} | {ruleset({**rule(), **change}).rules[0].fingerprint for change in rest}) == 6
 
 
 def test_every_problem_is_named_at_once() -> None:
@@ -358,7 +363,7 @@ json_values = st.recursive(
 )
 FIELDS = (
     *("key", "operator", "threshold", "message", "id", "severity", "clear_threshold", "devices", "other"),
-    *("all", "any", "for_seconds", "consecutive", "escalate", "flap"),
+    *("all", "any", "for_seconds", "consecutive", "of", "escalate", "flap"),
 )
 fields = st.sampled_from(FIELDS)
 plausible = st.sampled_from(["temperature", "a.b", ">", "==", 80, "x", True, "info", ["*"], "m"])
