@@ -158,11 +158,11 @@ class CountsAgainOnReplay(Processor):
 
 
 def _counts_again(
-    state: DeviceState, reading: Reading, asked: Sampling, rules: Rules, offset: int
+    state: DeviceState, reading: Reading, asked: Sampling, rules: Rules, offset: int, at: int
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     if offset <= state.applied_offset and state.samples is not None:
         sampled_step._count(state, state.samples, reading, asked)
-    return sampled_step.evaluate_sampled(state, reading, asked, rules, offset)
+    return sampled_step.evaluate_sampled(state, reading, asked, rules, offset, at)
 
 
 class KeepsAClaimAfterASign(Processor):

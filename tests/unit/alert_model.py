@@ -44,6 +44,7 @@ class Model:
     changed: bool = False
     last: tuple[int, Any] = (0, None)  # latest time, value of the open alert
     maintenance: list[tuple[int, int]] = field(default_factory=list)
+    lag: int = 0  # seconds between a reading's time and its arrival, by which snoozes begin and end
 
     def read(self, time: int, fields: dict[str, Any], number: int = 0) -> list[SentAlert]:
         """A reading that is not late."""
@@ -210,7 +211,7 @@ class Model:
 
     def _muted(self, time: int) -> bool:
         until = self.muted_until()
-        return until is None or time < until
+        return until is None or time + self.lag < until
 
     def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> SentAlert:
         assert self.alert

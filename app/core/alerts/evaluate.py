@@ -5,8 +5,8 @@ Within its partition a device's readings are stepped in offset order, and:
 - a reading older than `latest` came late: it moves `applied_offset` and nothing else;
 - a reading as old as `latest` counts, in offset order, like a newer reading.
 So the same records give the same alerts however they are cut into batches, as long as each batch starts from the
-whole state that the batch before left. Every duration is a span of event time: between two readings nothing happens,
-but for an alert that goes stale (app.core.alerts.staleness).
+whole state that the batch before left. Every duration is a span of event time, but for that of a snooze, which begins
+and ends by arrival. Between two readings nothing happens, but for an alert that goes stale (app.core.alerts.staleness).
 """
 
 from msgspec import UNSET, UnsetType
@@ -34,12 +34,14 @@ def evaluate(
     offset: int,
     quiet: Prefilter | None = None,
     maintenance: tuple[Span, ...] = (),
+    at: int = 0,
 ) -> tuple[AlertEvent, ...]:
     """Apply one reading to its device's state, in place, and return the alerts that the reading causes, in order.
 
     `rules` are the device's own (`compile_for`), `quiet` is their `prefilter_for`, made once by a caller in a hurry;
     `offset` is the record's, in the one partition of the device; `maintenance` gives the spans of event time in which
-    alerts are suppressed instead of sent.
+    alerts are suppressed instead of sent; `at` is when the record came in, in ms since 1970, and ends snoozes; 0: the
+    reading's own time does.
     """
     if offset <= state.applied_offset:
         return ()
@@ -50,16 +52,17 @@ def evaluate(
     state.latest = time
     if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
         return ()
-    return tuple(_transitions(state, reading, rules, maintenance))
+    return tuple(_transitions(state, reading, rules, maintenance, at))
 
 
 def _transitions(
-    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], maintenance: tuple[Span, ...]
+    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], maintenance: tuple[Span, ...], at: int
 ) -> list[AlertEvent]:
     now, events = micros(reading.time), list[AlertEvent]()
     suppress = any(begin <= now < end for begin, end in maintenance)
     if state.episodes or state.notes:
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
+        _end_snoozes(state, at * 1000)
     for rule in rules:
         value = rule.read(reading)
         if value is None:  # missing, or of another kind: the reading says nothing about the condition
@@ -176,6 +179,13 @@ def _end_changed(
         if status:
             state.touched[rule_id] = episode
             events.append(event_of(rule_id, episode, reading, status, episode.value, Cause.RULE_CHANGED))
+
+
+def _end_snoozes(state: DeviceState, now: int) -> None:
+    """End what was snoozed until `now`, a time of arrival: the clock of a device that lags would keep it on."""
+    for note in state.notes.values():
+        if note.snoozed_until <= now:
+            note.snoozed_until = 0
 
 
 def _close(state: DeviceState, rule_id: str, now: int) -> None:

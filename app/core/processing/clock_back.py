@@ -99,7 +99,7 @@ def _move(state: DeviceState, by: int, offset: int) -> None:
         episode.clear_since = None if episode.clear_since is None else episode.clear_since - by
         episode.heard_time -= by if episode.heard_time else 0
     for note in state.notes.values():
-        note.snoozed_until, note.rest_until = _before(note.snoozed_until, by), _before(note.rest_until, by)
+        note.rest_until = _before(note.rest_until, by)  # a snooze ends by arrival
         note.fired, note.fired_until = tuple(time - by for time in note.fired), _before(note.fired_until, by)
     state.instants = {}
     if state.samples is not None:

@@ -34,9 +34,9 @@ class ReadingStep:
             if found is not None:
                 output.set_back.append(found)
         if watch.sampling is None:
-            events = evaluate(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)
+            events = evaluate(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance, at)
         else:
-            events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, record.offset)
+            events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, record.offset, at)
             if dropped:
                 output.drop_last("cov")
         if device.moved_in != batch.end:  # asked here too: a call takes longer

@@ -47,9 +47,10 @@ class Rules(Protocol):
 
 
 def evaluate_sampled(
-    state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int
+    state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int, at: int = 0
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
+    `at`: when its record came in, as `evaluate` takes it.
 
     An offset that was stepped before changes nothing: its row is dropped if it is known to have been dropped, else
     stored. A reading newer than everything stepped was not stepped (the topic was made anew, and counts from 0 again):
@@ -68,7 +69,7 @@ def evaluate_sampled(
         samples.windows = {}
     shown = with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
     before, state.episodes_changed = state.episodes_changed, False
-    events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
+    events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance, at)
     spoke = bool(events) or state.episodes_changed
     state.episodes_changed = state.episodes_changed or before
     return events, _drops(samples, reading, sampling.policy, offset, late, spoke)

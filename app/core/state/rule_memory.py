@@ -10,7 +10,7 @@ class RuleMemory(Struct, array_like=True):
     """
 
     fingerprint: str  # of the rule that is remembered
-    snoozed_until: int = 0
+    snoozed_until: int = 0  # by the time of arrival
     disabled: bool = False
     rest_until: int = 0  # cooldown: no FIRING before
     fired: tuple[int, ...] = ()  # when the rule fired lately; kept for rules with `flap`

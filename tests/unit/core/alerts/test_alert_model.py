@@ -91,13 +91,20 @@ class Device:
     reported: list[AlertEvent] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     maintenance: tuple[tuple[int, int], ...] = ()
+    lag: int = 0  # seconds by which the device's clock is behind
 
     def do(self, offset: int, rule: tuple[Rule, ...], entry: tuple[str, Any, Any], now: int) -> list[SentAlert]:
         """Apply one entry of a log."""
         kind, number, what = entry
         if kind == "reading":
             events = evaluate(
-                self.state, reading(now, **what), rule, offset, prefilter_for(rule, DEFAULT), self.maintenance
+                self.state,
+                reading(now, **what),
+                rule,
+                offset,
+                prefilter_for(rule, DEFAULT),
+                self.maintenance,
+                round(START.timestamp() + now + self.lag) * 1000,
             )
             self.reported += events
             return [_plain(event) for event in events]
@@ -108,7 +115,7 @@ class Device:
             self.reported += events
             return [_plain(event) for event in events]
         if kind == "command":
-            until = micros(START) + (now + number) * 1_000_000 if what is CommandAction.SNOOZE else 0
+            until = micros(START) + (now + self.lag + number) * 1_000_000 if what is CommandAction.SNOOZE else 0
             if apply_command(self.state, Command("u", "d", "r", what, until), rule, offset):
                 self.refused.append(offset)
         return []
@@ -131,22 +138,23 @@ def _plain(event: AlertEvent) -> SentAlert:
     return (str(event.status), at, first, event.value, *words)
 
 
-@given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), spans)
+@given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), spans, st.sampled_from([0, 0, 4]))
 def test_alerts_are_those_of_the_model(
     given_rule: dict[str, Any],
     log: list[tuple[str, Any, Any]],
     cuts: set[int],
     replays: set[int],
     maintenance: list[tuple[int, int]],
+    lag: int,
 ) -> None:
-    _as_the_model(given_rule, log, cuts, replays, maintenance)
+    _as_the_model(given_rule, log, cuts, replays, maintenance, lag)
 
 
-@given(counting, dense_logs, st.sets(st.integers(0, 25)))
-def test_rules_that_count_readings_are_those_of_the_model(
-    given_rule: dict[str, Any], log: list[tuple[str, Any, Any]], cuts: set[int]
+@given(st.one_of(counting, plain), dense_logs, st.sets(st.integers(0, 25)), st.sampled_from([0, 4]))
+def test_dense_readings_are_those_of_the_model(
+    given_rule: dict[str, Any], log: list[tuple[str, Any, Any]], cuts: set[int], lag: int
 ) -> None:
-    _as_the_model(given_rule, log, cuts, set(), [])
+    _as_the_model(given_rule, log, cuts, set(), [], lag)
 
 
 def _as_the_model(
@@ -155,10 +163,11 @@ def _as_the_model(
     cuts: set[int],
     replays: set[int],
     maintenance: list[tuple[int, int]],
+    lag: int,
 ) -> None:
     begin = micros(START)
     in_micros = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in maintenance)
-    device, model = Device(maintenance=in_micros), Model(given_rule, maintenance=maintenance)
+    device, model = Device(maintenance=in_micros, lag=lag), Model(given_rule, maintenance=maintenance, lag=lag)
     rule = rules(given_rule)
     now, latest = 0, -1000
     refused = []
@@ -173,7 +182,7 @@ def _as_the_model(
             if number:
                 model.edit(given_rule)
         elif kind == "command":
-            if not model.command(what.value, now + number):
+            if not model.command(what.value, now + lag + number):
                 refused.append(offset)
         elif kind == "silence":
             expected = model.silence(now, offset - number)
