@@ -103,7 +103,7 @@ class DeviceCache:
             device.rules_version = self._rules.version  # somebody else's rules have changed
             return device
         else:
-            device.watch = self._rules.watch_for(*name)
+            device.watch = self._rules.watch_for(user_of(name[0]), name[1])
         device.rules_version = self._rules.version
         watch = device.watch
         if (watch.rules or watch.sampling) and device.state is None and not device.over:
