@@ -149,6 +149,17 @@ async def test_backtest(rules: Rules) -> None:
     assert lines[-1].startswith("8 readings of 3 devices since")
 
 
+async def test_a_backtest_of_what_is_in_force_has_the_rules_of_all_users(rules: Rules) -> None:
+    await rules.store("alice", "truck-1", [(0, 90.0, {"door": "open"})])
+    assert (await rules.run("set", "*", rules.file([{**HOT, "threshold": 85}, DOOR]))).error == ""
+    alone = (await rules.run("backtest", "--user", "alice", "--json")).json
+    assert {one["rule_id"]: one["alerts"] for one in alone["figures"]} == {"temperature": 1, "door": 1}
+    own = [{**HOT, "threshold": 95}, {"id": "door", "enabled": False}]
+    assert (await rules.run("set", "alice", rules.file(own))).error == ""
+    both = (await rules.run("backtest", "--user", "alice", "--json")).json
+    assert (both["rules"], both["figures"]) == (["temperature"], [])
+
+
 async def test_the_commands_of_the_page(rules: Rules) -> None:
     page = (DOCS / "rules.md").read_text()
     commands = re.findall(

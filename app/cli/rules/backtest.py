@@ -15,7 +15,8 @@ from app.backtest import rules_file
 from app.backtest.duration import duration, spoken
 from app.backtest.stored import Backtest
 from app.cli.options import moves_cursor
-from app.core.rules.rule import RuleSet
+from app.core.model.namespaces import FLEET
+from app.core.rules.rule import RuleSet, with_defaults
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
@@ -86,9 +87,15 @@ async def _run(
 
 
 async def _in_force(connection: Connection, user: str, schema: Schema) -> RuleSet:
-    if not (found := await stored(connection, user)):
+    """The user's rules, and behind them those of the fleet."""
+    found = [*await stored(connection, user), *(await stored(connection, FLEET) if user != FLEET else ())]
+    if not found:
         raise PermanentError(f"user {user} has no rules in user_configs; name a file with --rules")
-    return rules_file.valid("user_configs", found[0].document, user, schema, STORED_BYTES_MAX)
+    sets = {
+        one.user_id: rules_file.valid("user_configs", one.document, one.user_id, schema, STORED_BYTES_MAX)
+        for one in found
+    }
+    return with_defaults(sets.get(user), sets.get(FLEET)) or RuleSet(user, ())
 
 
 def _print(console: "Console", done: Backtest, seconds: float) -> None:

@@ -70,6 +70,7 @@ def rule() -> Json:
         },
         "severity": {"enum": list(Severity)},
         "devices": _GLOBS,
+        "enabled": {"type": "boolean"},
         "all": several,
         "any": several,
         "for_seconds": _SECONDS,
@@ -91,12 +92,15 @@ def rule() -> Json:
             }
         ),
     }
-    made = _object(fields, ("message",))
-    made["oneOf"] = [
+    made = _object(fields, ())
+    made["if"] = {"required": ["enabled"], "properties": {"enabled": {"const": False}}}
+    made["then"] = {"anyOf": [_given(("id",), but_not=()), _given(("key",), but_not=())]}
+    conditions_of_one = [
         _given(conditions.REQUIRED, but_not=rule_checks.JOINING),
         _given(("id", "all"), but_not=(*conditions.CONDITION, "any")),
         _given(("id", "any"), but_not=(*conditions.CONDITION, "all")),
     ]
+    made["else"] = _given(("message",), but_not=()) | {"oneOf": conditions_of_one}
     made["not"] = {"anyOf": [_given(("of", field), but_not=()) for field in timing_checks.NOT_BESIDE_OF]}
     return made
 

@@ -6,6 +6,7 @@ slash. Everybody else knows the device by the user's id, its own id, and its way
 
 IOT = "iot"  # the way of iot/{node}/{sensor}; the way of users/* is empty, as in the time when there was one way
 USERS = "users"  # what a command says for the way of users/*
+FLEET = "*"  # user id of the configuration that holds for all users; nobody publishes one under this name
 _PREFIX = "iot/"
 
 

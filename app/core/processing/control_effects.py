@@ -5,6 +5,7 @@ import msgspec
 from app.core.batch.effects import Effect, Statement
 from app.core.model.arrival import is_replay, moment_of
 from app.core.model.fault import printable
+from app.core.model.namespaces import FLEET
 from app.core.model.records import Reason, Record, Rejected, Stage
 from app.core.presence.last_will import word_of
 from app.core.routing.address import Address
@@ -54,6 +55,9 @@ def config_effect(record: Record, address: Address, at: int, partition: int, sch
     payload = record.value or b""
     if not payload:
         return _rejected(record, Reason.EMPTY_PAYLOAD, 'config is empty; send {"rules": [...]}')
+    if address.user_id == FLEET:
+        detail = f"the user {FLEET} stands for all users; an operator says what holds for them: iot-stream rules set"
+        return _rejected(record, Reason.INVALID_RULES, f"{detail} '{FLEET}' FILE")
     found = parse_config(payload, address.user_id, schema)
     if isinstance(found, InvalidRules):
         return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))

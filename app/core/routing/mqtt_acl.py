@@ -6,6 +6,8 @@ from enum import Enum
 
 from msgspec import Struct
 
+from app.core.model.namespaces import FLEET
+
 ALL = "$all"  # in mqtt_acl: every account of a user
 DEVICE = "$device"  # in mqtt_acl: every account of one device alone
 NAME_MAX = 200  # bytes; the ids of a device take up to 2048 in a primary key
@@ -89,6 +91,8 @@ def name_fault(name: str) -> str | None:
         return f"give 1 to {NAME_MAX} bytes"
     if _UNSAFE.search(name):
         return "/, +, # and control characters would reach into the topics of others"
+    if name == FLEET:
+        return "* stands for all users in user_configs"
     if name.startswith("$"):
         return "names with $ are the broker's own"
     if name != name.strip() or ":" in name:

@@ -9,9 +9,8 @@ from app.core.model.alert_event import Severity
 from app.core.rules.condition_checks import too_costly
 from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
-from app.core.rules.globs import Globs
 from app.core.rules.messages import fill_of
-from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Quorum, Rule, RuleSet
+from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Quorum, Rule, RuleSet, rule_set
 from app.core.rules.rule_checks import checks_of_rule, problems_of
 from app.core.schema.schema import Schema
 
@@ -72,9 +71,9 @@ def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _compiled(user_id: str, rules: list[dict[str, Any]], schema: Schema) -> RuleSet:
-    made = tuple(_compile(rule, schema) for rule in rules)
-    texts = {text for rule in made for text in rule.devices}
-    return RuleSet(user_id, made, Globs(texts) if texts.difference(EVERY) else None)
+    made = tuple(_compile(rule, schema) for rule in rules if rule.get("enabled") is not False)
+    disabled = frozenset(rule.get("id") or rule["key"] for rule in rules if rule.get("enabled") is False)
+    return rule_set(user_id, made, disabled)
 
 
 def _compile(rule: dict[str, Any], schema: Schema) -> Rule:

@@ -75,6 +75,24 @@ class RuleSet(Struct, frozen=True, gc=False):
     user_id: str
     rules: tuple[Rule, ...]
     globs: Globs | None = None  # the globs of all rules together; None where all rules are for every device
+    disabled: frozenset[str] = frozenset()  # ids of rules with `"enabled": false`; none of `rules` has one of them
+
+
+def rule_set(user_id: str, rules: tuple[Rule, ...], disabled: frozenset[str] = frozenset()) -> RuleSet:
+    """These rules, whose ids are unique, as one set."""
+    texts = {text for rule in rules for text in rule.devices}
+    return RuleSet(user_id, rules, Globs(texts) if texts.difference(EVERY) else None, disabled)
+
+
+def with_defaults(own: RuleSet | None, defaults: RuleSet | None) -> RuleSet | None:
+    """A user's own rules, and behind them those of the fleet whose ids the user has not given to another rule, nor
+    disabled.
+    """
+    if own is None or defaults is None:
+        return own or defaults
+    known = {rule.id for rule in own.rules} | own.disabled
+    more = tuple(rule for rule in defaults.rules if rule.id not in known)
+    return rule_set(own.user_id, own.rules + more, own.disabled) if more else own
 
 
 class InvalidRules(Struct, frozen=True, gc=False):

@@ -23,7 +23,7 @@ def checks_of_rule(schema: Schema) -> dict[str, Check]:
     return {
         "key": conditions.key, "operator": conditions.operator, "threshold": of_condition["threshold"],
         "message": _message, "id": _id, "severity": _severity, "clear_threshold": conditions.clear_threshold,
-        "devices": _devices, "all": conditions.several("all", of_condition),
+        "devices": _devices, "enabled": _enabled, "all": conditions.several("all", of_condition),
         "any": conditions.several("any", of_condition), "for_seconds": timing.seconds("for_seconds"),
         "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
         "of": timing.of, "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate,
@@ -47,6 +47,10 @@ def problems_of(rule: Any, checks: Mapping[str, Check]) -> Iterator[str]:
             yield from (f".{field}: {problem}" for problem in problems(given))
     if (name := given.get("id", given.get("key"))) in RESERVED:
         yield f".id: {shown(name)} is the name of alerts that the program makes itself; choose another one"
+    if given.get("enabled") is False:
+        if not given.keys() & {"id", "key"}:
+            yield ".id: missing; which rule is disabled?"
+        return
     joining = given.keys() & set(JOINING)
     for field in ("id", "message") if joining else (*conditions.REQUIRED, "message"):
         if field not in given:
@@ -83,6 +87,11 @@ def _id(rule: dict[str, Any]) -> Iterator[str]:
 def _severity(rule: dict[str, Any]) -> Iterator[str]:
     if rule["severity"] not in list(Severity):
         yield f"{shown(rule['severity'])} is not one of {', '.join(Severity)}"
+
+
+def _enabled(rule: dict[str, Any]) -> Iterator[str]:
+    if not isinstance(rule["enabled"], bool):
+        yield f"{shown(rule['enabled'])} is not true or false"
 
 
 def _devices(rule: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from app.core.model.arrival import said_ms
+from app.core.model.namespaces import FLEET
 from app.core.model.records import Reading, Record
 from app.core.model.times import micros
 from app.core.sampling.change_of_value import Policy, StoredChain
@@ -52,7 +53,8 @@ class StoredReadings:
             return AbsentReading.LOST
         if _within(self._chain(reading), reading, policy):
             return AbsentReading.LEFT_OUT
-        settled = self._since.get(reading.user_id, 0.0) + SETTLED_SECONDS
+        changed = max(self._since.get(reading.user_id, 0.0), self._since.get(FLEET, 0.0))
+        settled = changed + SETTLED_SECONDS
         return AbsentReading.DOUBTFUL if (said_ms(record, now_ms) or 0) / 1000 < settled else AbsentReading.LOST
 
     def _chain(self, reading: Reading) -> StoredChain:

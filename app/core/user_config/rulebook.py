@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TypeVar
 
 from msgspec import Struct
 
-from app.core.model.namespaces import user_of
-from app.core.rules.maintenance import MaintenanceWindow, Span, spans_of, within
+from app.core.model.namespaces import FLEET, user_of
+from app.core.rules.maintenance import Span, spans_of, within
 from app.core.rules.prefilter import Prefilter, prefilter_for
-from app.core.rules.rule import EVERY, InvalidRules, Rule, RuleSet, compile_for
-from app.core.sampling.compile import UserSampling, sampling_for, with_rules
+from app.core.rules.rule import InvalidRules, Rule, compile_for
+from app.core.sampling.compile import UserSampling, sampling_for
 from app.core.sampling.policy import Sampling
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX, Config, parse_config
+from app.core.user_config.fleet import InForce, in_force
 
 # DeviceRules kept of one user whose devices have different rules. A user who invents names for globs can ask for new
 # DeviceRules each time, each of some kilobytes; forgotten DeviceRules live on with their devices, which are bounded.
@@ -31,7 +31,7 @@ class DeviceRules(Struct, frozen=True, gc=False):
 
 
 class RuleBook:
-    """Every user's rules, compiled for readings of one schema.
+    """Every user's rules, compiled for readings of one schema. What the user FLEET has holds for everybody.
 
     `version` changes whenever any user's rules do: a caller that keeps compiled rules asks again.
     """
@@ -39,9 +39,9 @@ class RuleBook:
     def __init__(self, schema: Schema) -> None:
         self.version = 0
         self._schema = schema
-        self._sets: dict[str, RuleSet] = {}
-        self._windows: dict[str, tuple[MaintenanceWindow, ...]] = {}
-        self._samplings: dict[str, UserSampling] = {}
+        self._own: dict[str, InForce] = {}  # of users with a configuration, and of FLEET
+        self._with_rules: dict[str, None] = {}  # users of `_own` but FLEET, in their order
+        self._in_force: dict[str, InForce] = {}  # `_own` with the fleet's, made when it is asked for
         self._watches: dict[str, dict[_Same, DeviceRules]] = {}  # by user
         self._without_rules: dict[_Same, DeviceRules] = {}  # of all users without rules
         self._alike: dict[str, DeviceRules] = {}  # of users all of whose devices have the same rules
@@ -59,70 +59,80 @@ class RuleBook:
             if isinstance(found, InvalidRules):
                 refused.append(found)
                 continue
-            self._watches.pop(user_id, None)
-            self._alike.pop(user_id, None)
-            _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
-            _put(self._windows, user_id, found.windows)
-            _put(self._samplings, user_id, with_rules(found.sampling, found.rules, self._schema))
+            self._forget(user_id)
+            self._keep(user_id, found)
             self._versions[user_id] = self.version
         return refused
 
+    def _keep(self, user_id: str, found: Config) -> None:
+        rules = found.rules if found.rules and (found.rules.rules or found.rules.disabled) else None
+        self._own.pop(user_id, None)
+        self._with_rules.pop(user_id, None)
+        if rules or found.windows or found.sampling:
+            self._own[user_id] = InForce(rules, found.windows or (), found.sampling or UserSampling())
+        if rules and rules.rules and user_id != FLEET:
+            self._with_rules[user_id] = None
+
+    def _forget(self, user_id: str) -> None:
+        """Forget what was made of the configuration of a user; the fleet's is in everybody's."""
+        for made in (self._watches, self._alike, self._in_force):
+            if user_id == FLEET:
+                made.clear()
+            else:
+                made.pop(user_id, None)
+
     def changed_since(self, user_id: str, version: int) -> bool:
         """Whether what is watched of a user's devices may be another than at that version."""
-        return self._versions.get(user_id, 0) > version
+        return self._versions.get(user_id, 0) > version or self._versions.get(FLEET, 0) > version
+
+    def in_force(self, user_id: str) -> InForce:
+        """What the devices of this user go by; of users without a configuration one object."""
+        name = user_id if user_id in self._own else FLEET
+        found = self._in_force.get(name)
+        if found is None:
+            own = InForce() if name == FLEET else self._own[name]
+            found = self._in_force[name] = in_force(own, self._own.get(FLEET, InForce()), self._schema)
+        return found
 
     def rules_for(self, user_id: str, device_id: str) -> tuple[Rule, ...]:
         """The rules that take in this device; empty when there are none."""
-        found = self._sets.get(user_id)
+        found = self.in_force(user_id).rules
         return compile_for(found, device_id) if found else ()
 
     def watch_for(self, user_id: str, device_id: str) -> DeviceRules:
         """The rules that take in this device, with the quick test that goes with them."""
-        alike = self._alike.get(user_id)
+        name = user_id if user_id in self._own else FLEET
+        alike = self._alike.get(name)
         if alike is not None:
             return alike
-        rules = self.rules_for(user_id, device_id)
-        asked = self._samplings.get(user_id)
-        sampling = sampling_for(asked, rules, device_id) if asked else None
-        shared = self._watches.setdefault(user_id, {}) if rules or sampling else self._without_rules
-        spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
+        given = self.in_force(user_id)
+        rules = compile_for(given.rules, device_id) if given.rules else ()
+        sampling = sampling_for(given.sampling, rules, device_id) if given.sampling else None
+        shared = self._watches.setdefault(name, {}) if rules or sampling else self._without_rules
+        spans = spans_of(given.windows, device_id) if rules else ()
         same = tuple(rule.id for rule in rules), spans, sampling
         if same not in shared:
             if len(shared) >= WATCHES_MAX:
                 shared.clear()
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
             shared[same] = DeviceRules(rules, prefilter_for(rules, self._schema), no_data, spans, sampling)
-        if self._names_no_device(user_id):
-            self._alike[user_id] = shared[same]
+        if given.names_no_device:
+            self._alike[name] = shared[same]
         return shared[same]
-
-    def _names_no_device(self, user_id: str) -> bool:
-        """Whether the user has rules, and nothing that the name of a device decides."""
-        if user_id not in self._sets or user_id in self._windows or user_id in self._samplings:
-            return False
-        return all(rule.devices == EVERY for rule in self._sets[user_id].rules)
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
         """Whether a device (owner, device) is in a maintenance window at event time `seconds` since 1970."""
-        return within(self._windows.get(user_of(name[0]), ()), name[1], int(seconds * 1_000_000))
+        return within(self.in_force(user_of(name[0])).windows, name[1], int(seconds * 1_000_000))
 
     def some_users(self) -> list[str]:
-        """Two users who have rules, or as many as there are."""
-        return list(islice(self._sets, 2))
+        """Two users who have rules of their own, or as many as there are."""
+        return list(islice(self._with_rules, 2))
 
     @property
     def users(self) -> int:
-        """How many users have rules."""
-        return len(self._sets)
+        """How many users have rules of their own."""
+        return len(self._with_rules)
 
 
 # Ids of rules, maintenance and sampling: equal for devices that share a DeviceRules.
 _Same = tuple[tuple[str, ...], tuple[Span, ...], Sampling | None]
-_T = TypeVar("_T")
-
-
-def _put(kept: dict[str, _T], user_id: str, value: _T | None) -> None:
-    if value:
-        kept[user_id] = value
-    else:
-        kept.pop(user_id, None)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from app.core.model.namespaces import FLEET
 from app.postgres.connect import Connection
 
 # The time first: the time begins the primary key, and selects the chunks to look at.
@@ -30,4 +31,5 @@ async def rows_of(
 
 async def samples(connection: Connection, user_id: str) -> bool:
     """Whether readings of a user may be left out by change of value. Raises DATABASE_ERRORS."""
-    return bool(await connection.fetchval("SELECT sampling <> '{}' FROM user_configs WHERE user_id = $1", user_id))
+    sql = "SELECT bool_or(sampling <> '{}') FROM user_configs WHERE user_id IN ($1, $2)"
+    return bool(await connection.fetchval(sql, user_id, FLEET))

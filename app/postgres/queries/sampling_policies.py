@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from app.core.model.namespaces import FLEET
 from app.core.sampling.change_of_value import Policy
 from app.core.sampling.left_out import PolicyOf
 from app.core.schema.schema import Schema
@@ -24,7 +25,7 @@ class SamplingPolicies(NamedTuple):
 
 async def policies_of(connection: Connection, schema: Schema, users: Collection[str] | None) -> SamplingPolicies:
     """The policies of these users; with None of all who have any. Raises sqlstate.DATABASE_ERRORS."""
-    names = [row[0] for row in await connection.fetch(_SAMPLED)] if users is None else list(users)
+    names = [row[0] for row in await connection.fetch(_SAMPLED)] if users is None else [*{*users, FLEET}]
     book, since = RuleBook(schema), dict[str, float]()
     for at in range(0, len(names), PAGE):
         for row in await connection.fetch(ROWS_OF, names[at : at + PAGE]):
@@ -33,7 +34,7 @@ async def policies_of(connection: Connection, schema: Schema, users: Collection[
                 book.apply([(row[0], row[3])])
 
     def policy(user_id: str, device_id: str) -> Policy | None:
-        if user_id not in since:
+        if user_id not in since and FLEET not in since:
             return None
         sampling = book.watch_for(user_id, device_id).sampling
         return sampling.policy if sampling else None

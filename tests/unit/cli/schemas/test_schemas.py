@@ -76,7 +76,9 @@ BARE = {**PART, "clear_threshold": None}
 
 def test_documents_that_work_are_taken() -> None:
     documents: tuple[Any, ...] = (
-        [], {"rules": []},
+        [], {"rules": []}, [{"id": "off", "enabled": False}], [{"key": "k", "enabled": False}],
+        [{**rule(), "enabled": False}],
+        [{**rule(), "enabled": True, "of": [3, 5]}],
         [rule(id=None, severity=None, devices=None, clear_threshold=None, for_seconds=None)],
         [{"id": "both", "message": "m", "all": [PART]}, {"id": "one", "message": "", "any": [PART, BARE]}],
         {"maintenance": [{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z", "devices": None}]},

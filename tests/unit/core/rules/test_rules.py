@@ -213,6 +213,7 @@ WRONG = [
     ({"consecutive": 0}, ".consecutive: 0 is not a whole number from 1 to 10000"),
     ({"consecutive": 2.5}, ".consecutive: 2.5 is not a whole number"),
     ({"consecutive": True}, ".consecutive: true is not a whole number"),
+    *[({"enabled": wrong}, ".enabled: ") for wrong in (0, "false", [])],
     *[({"of": wrong}, ".of: ") for wrong in (3, [3], [3, 5, 7], [0, 5], [1, 61], [1.5, 2], [True, 2], ["1", 2], {})],
     ({"of": [3, 5.5]}, ".of: [3,5.5] is not two whole numbers from 1 to 60, such as [3, 5]"),
     ({"of": [5, 3]}, ".of: [5,3]: of the last 3 readings there cannot be 5; write the smaller one first"),
