@@ -56,10 +56,24 @@ def rule() -> Json:
     """One rule: a condition, or `all` or `any` of several, with its words and times. Its fields are those of
     rule_checks.
     """
+    made = _object(_fields(), ())
+    made["if"] = {"required": ["enabled"], "properties": {"enabled": {"const": False}}}
+    made["then"] = {"anyOf": [_given(("id",), but_not=()), _given(("key",), but_not=())]}
+    conditions_of_one = [
+        _given(conditions.REQUIRED, but_not=rule_checks.JOINING),
+        _given(("id", "all"), but_not=(*conditions.CONDITION, "any")),
+        _given(("id", "any"), but_not=(*conditions.CONDITION, "all")),
+    ]
+    made["else"] = _given(("message",), but_not=()) | {"oneOf": conditions_of_one}
+    made["not"] = {"anyOf": [_given(("of", field), but_not=()) for field in timing_checks.NOT_BESIDE_OF]}
+    return made
+
+
+def _fields() -> Json:
     several = {
         "type": "array", "minItems": 1, "maxItems": conditions.PARTS_MAX, "items": {"$ref": "#/$defs/condition"},
     }  # fmt: skip
-    fields = {
+    return {
         **_CONDITION,
         "message": _WORDS,
         "id": {
@@ -92,17 +106,6 @@ def rule() -> Json:
             }
         ),
     }
-    made = _object(fields, ())
-    made["if"] = {"required": ["enabled"], "properties": {"enabled": {"const": False}}}
-    made["then"] = {"anyOf": [_given(("id",), but_not=()), _given(("key",), but_not=())]}
-    conditions_of_one = [
-        _given(conditions.REQUIRED, but_not=rule_checks.JOINING),
-        _given(("id", "all"), but_not=(*conditions.CONDITION, "any")),
-        _given(("id", "any"), but_not=(*conditions.CONDITION, "all")),
-    ]
-    made["else"] = _given(("message",), but_not=()) | {"oneOf": conditions_of_one}
-    made["not"] = {"anyOf": [_given(("of", field), but_not=()) for field in timing_checks.NOT_BESIDE_OF]}
-    return made
 
 
 def _maintenance() -> Json:

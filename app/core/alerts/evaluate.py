@@ -91,10 +91,7 @@ def _transition(
     """What one verdict does to one rule: find the signal, look up what follows, carry that out."""
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
-        salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again
-        episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
-        state.episodes[rule.id] = episode
-        state.episodes_changed = True
+        episode = _opened(state, reading, now, rule, shown)
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
@@ -120,6 +117,14 @@ def _transition(
         events.append(sent_event(rule, episode, reading, status, shown[0], cause))
     if before is Phase.MUTED:
         episode.stale = False
+
+
+def _opened(state: DeviceState, reading: Reading, now: int, rule: Rule, shown: Shown) -> Episode:
+    salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again
+    episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
+    state.episodes[rule.id] = episode
+    state.episodes_changed = True
+    return episode
 
 
 def _note_emitted(
