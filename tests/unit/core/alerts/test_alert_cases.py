@@ -70,7 +70,7 @@ def _reported(second: float, events: tuple[AlertEvent, ...], reported: list[str]
 
 def test_every_field_and_command_has_a_timeline() -> None:
     text = json.dumps(CASES)
-    about_the_rule = {"message", "devices", "severity", "id"}
+    about_the_rule = {"message", "devices", "severity", "id", "enabled"}
     assert [
         field for field in checks_of_rule(DEFAULT).keys() - about_the_rule - PLAIN.keys() if f'"{field}"' not in text
     ] == []
