@@ -1,23 +1,15 @@
 """A webhook: in, a message; out, whether its receiver has taken it; signed, so that the receiver knows its sender."""
 
-import hashlib
-import hmac
 import time
 
 from aiohttp import ClientConnectorError, ClientError, ClientResponseError, ClientSession, ClientTimeout
 
 from app.errors import PermanentError, TransientError
+from app.notify.webhook_signature import WebhookSigner
 
 # What a receiver says about this message; anything else that is no success is its trouble, or its operator's.
 REFUSED = frozenset({400, 409, 413, 415, 422})
 ANSWER_SHOWN = 200  # characters
-
-
-def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """`sha256=` and the HMAC-SHA256 of timestamp, a dot and body, in 64 hex digits; `timestamp` is the text of the
-    header X-Iot-Timestamp, whole seconds since 1970.
-    """
-    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 class WebhookClient:
@@ -25,9 +17,9 @@ class WebhookClient:
 
     def __init__(self, url: str, secret: str | None, seconds: float) -> None:
         """`seconds` is the longest a post may take, its connection and answer included; `secret` None: posts are not
-        signed.
+        signed. Raises SettingsError for a secret that cannot be one.
         """
-        self._url, self._secret = url, secret.encode() if secret else None
+        self._url, self._signer = url, WebhookSigner(secret) if secret else None
         self._timeout = ClientTimeout(total=seconds)
         self._session: ClientSession | None = None
 
@@ -40,9 +32,8 @@ class WebhookClient:
         if self._session is None:
             self._session = ClientSession(timeout=self._timeout)
         headers = {"Content-Type": "application/json", "Idempotency-Key": name}
-        if self._secret is not None:
-            stamp = str(int(time.time()))
-            headers |= {"X-Iot-Timestamp": stamp, "X-Iot-Signature": signature(self._secret, stamp, body)}
+        if self._signer is not None:
+            headers |= self._signer.headers(name, int(time.time()), body)
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 if answer.status in range(200, 300):

@@ -21,7 +21,7 @@ class NotifierSettings(BaseModel, frozen=True):
     )
     webhook_url: WebUrl = Field(None, description="URL to which the notifier posts every alert event too; never logged")
     webhook_secret: SecretStr | None = Field(
-        None, description="key of the webhook's signature (HMAC-SHA256); never logged"
+        None, description="secret of the webhook's signature (HMAC-SHA256), best with `whsec_`; never logged"
     )
     webhook_secret_file: SecretFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")

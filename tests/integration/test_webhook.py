@@ -1,6 +1,7 @@
 """The webhook of the notifier, on a real Kafka and a real receiver: signed, in order, tried again, refused."""
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
@@ -134,6 +135,33 @@ async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
             await until(lambda: figure(tmp_path / "log", 'iot_notifier_in_hand{group="notifier"}') == 0)
             assert notifier.stop() < 10, "stopped, it does not wait for the receiver"
     assert KEY not in (tmp_path / "log").read_text()
+
+
+async def test_a_secret_with_whsec_signs_by_standard_webhooks() -> None:
+    """As a receiver verifies it: of what came in over the wire."""
+    key, came = bytes(range(32)), list[bool]()
+
+    async def answer(request: web.Request) -> web.Response:
+        name, stamp = request.headers["webhook-id"], request.headers["webhook-timestamp"]
+        digest = hmac.new(key, f"{name}.{stamp}.".encode() + await request.read(), hashlib.sha256).digest()
+        signed = request.headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
+        came.append(signed and name == request.headers["Idempotency-Key"] and "X-Iot-Signature" not in request.headers)
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/alerts", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    secret = "whsec_" + base64.b64encode(key).decode()
+    hook = WebhookClient(f"http://127.0.0.1:{runner.addresses[0][1]}/alerts", secret, 5.0)
+    try:
+        await hook.post("id-FIRING-0", '{"message":"zu heiß"}'.encode())
+    finally:
+        await hook.close()
+        await runner.cleanup()
+    assert came == [True]
 
 
 async def test_a_webhook_that_speaks_no_http_is_reported_without_its_url() -> None:

@@ -98,12 +98,12 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
 
 async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> None:
     """Publish, and post to the webhook if there is one; when one task ends unexpectedly, so does the other."""
+    url, hook = settings.webhook_url, None
+    if url:
+        hook = WebhookClient(url.get_secret_value(), settings.webhook_key, settings.webhook_timeout)
     async with asyncio.TaskGroup() as group:
         group.create_task(made.run())
-        if settings.webhook_url:
-            hook = WebhookClient(
-                settings.webhook_url.get_secret_value(), settings.webhook_key, settings.webhook_timeout
-            )
+        if hook is not None:
             group.create_task(WebhookSender(settings, hook, stop).run())
 
 
