@@ -96,6 +96,7 @@ profile: setup ## A flame graph of the worker in the benchmark, by py-spy: build
 
 docs: setup ## Make the tables of docs/ anew from the code, and the dashboards and rules of deploy/ and k8s/
 	@$(BIN)/python -m tools.documents
+	@$(BIN)/python -m tools.picture
 	@$(BIN)/python -m tools.monitoring
 
 proto: setup ## Make app/protobuf anew from proto/; refuses a change that breaks those who speak the published contract

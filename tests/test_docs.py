@@ -279,3 +279,16 @@ def test_hooks_and_the_workflow_run_what_make_runs() -> None:
     assert {"make check", "make test"} <= {step.get("run") for step in steps}
     assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in steps if "uses" in step)
     assert all(job["timeout-minutes"] for job in jobs)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    """Rows a second, CPU and memory of each system, as docs/benchmarks.md has them."""
+    page = (DOCS / "benchmarks.md").read_text()
+    peers = {cells[0]: cells for cells in rows(page, "## Peers")}
+    ours, *others = rows(README, "## Why this one")
+    (worker,) = [cells for cells in rows(page, "## Kafka to table") if cells[0] == "worker"]
+    assert [cell.split()[0] for cell in worker[1:4]] == ours[1:4]
+    assert len(others) >= 5
+    for cells in others:
+        peer = peers[cells[0]]
+        assert (peer[2], peer[3], peer[5], peer[6]) == tuple(cells[1:5])

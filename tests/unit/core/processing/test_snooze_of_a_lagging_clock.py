@@ -1,5 +1,7 @@
 """A snooze begins and ends by the time of arrival, whatever the clock of its device says; the tables agree."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
@@ -27,7 +29,7 @@ class World:
         self.book = RuleBook(DEFAULT)
         assert not self.book.apply([("u", msgspec.json.encode(document).decode())])
 
-    def send(self, minute: float, topic: str, payload: dict[str, object]) -> BatchOutput:
+    def send(self, minute: float, topic: str, payload: Mapping[str, object]) -> BatchOutput:
         at = NOW_MS + round(minute * 60_000)
         headers = (("mqtt_topic", topic.encode()), ("kind", b"x"), ("ingest_ms", b"%d" % at))
         record = Message(msgspec.json.encode(payload), headers, b"u/d", at, self.offset)

@@ -170,6 +170,10 @@ def test_fingerprint_is_of_the_meaning() -> None:
 
 
 # what is wrong -> all of the words of the one reason
+def _wrong(field: str, *values: object) -> list[tuple[dict[str, object], str]]:
+    return [({field: value}, f".{field}: ") for value in values]
+
+
 WRONG = [
     ({"key": 5}, '.key: 5 is not the name of a field'),
     ({"key": ""}, '.key: "" is not the name of a field'),
@@ -213,8 +217,8 @@ WRONG = [
     ({"consecutive": 0}, ".consecutive: 0 is not a whole number from 1 to 10000"),
     ({"consecutive": 2.5}, ".consecutive: 2.5 is not a whole number"),
     ({"consecutive": True}, ".consecutive: true is not a whole number"),
-    *[({"enabled": wrong}, ".enabled: ") for wrong in (0, "false", [])],
-    *[({"of": wrong}, ".of: ") for wrong in (3, [3], [3, 5, 7], [0, 5], [1, 61], [1.5, 2], [True, 2], ["1", 2], {})],
+    *_wrong("enabled", 0, "false", []),
+    *_wrong("of", 3, [3], [3, 5, 7], [0, 5], [1, 61], [1.5, 2], [True, 2], ["1", 2], {}),
     ({"of": [3, 5.5]}, ".of: [3,5.5] is not two whole numbers from 1 to 60, such as [3, 5]"),
     ({"of": [5, 3]}, ".of: [5,3]: of the last 3 readings there cannot be 5; write the smaller one first"),
     ({"of": [3, 5], "consecutive": 2}, ".of: not beside consecutive; leave out one of the two"),

@@ -128,8 +128,8 @@ def test_nobody_is_the_fleet() -> None:
     headers = (("mqtt_topic", b"users/*/config"), ("kind", b"x"), ("ingest_ms", b"%d" % NOW_MS))
     classes = DeviceClasses((), PresenceLimits(5.0))
     processor = Processor(DecodeLimits(), DEFAULT, RuleBook(DEFAULT), lambda *_: None, classes)
-    given_batch = Given([Message(payload, headers, b"*", NOW_MS, 0)], 1, 0)  # type: ignore[arg-type]
-    (refused,) = processor(given_batch, NOW_MS / 1000).rejected
+    batch = Given([Message(payload, headers, b"*", NOW_MS, 0)], 1, 0)
+    (refused,) = processor(batch, NOW_MS / 1000).rejected  # type: ignore[arg-type]
     assert refused.reason is Reason.INVALID_RULES
     assert "the user * stands for all users" in refused.detail
     assert name_fault(FLEET) == "* stands for all users in user_configs"
