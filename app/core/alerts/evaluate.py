@@ -11,10 +11,10 @@ and ends by arrival. Between two readings nothing happens, but for an alert that
 
 from msgspec import UNSET, UnsetType
 
-from app.core.alerts.events import event_of, open_episode, sent_event
+from app.core.alerts.events import event_of, fill_message, open_episode
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
-from app.core.alerts.signals import escalates, judged
-from app.core.model.alert_event import AlertEvent, Cause
+from app.core.alerts.signals import clearing, counted, escalates, holding
+from app.core.model.alert_event import AlertEvent, Cause, Status, Value
 from app.core.model.alert_phase import Phase
 from app.core.model.records import Reading
 from app.core.model.times import micros
@@ -62,6 +62,7 @@ def _transitions(
     suppress = any(begin <= now < end for begin, end in maintenance)
     if state.episodes or state.notes:
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
+    if state.notes:
         _end_snoozes(state, at * 1000)
     for rule in rules:
         value = rule.read(reading)
@@ -90,38 +91,47 @@ def _transition(
 ) -> None:
     """What one verdict does to one rule: find the signal, look up what follows, carry that out."""
     before = Phase.NORMAL if episode is None else episode.phase
-    if episode is None:
-        episode = _opened(state, reading, now, rule, shown)
+    episode = episode or _opened(state, reading, now, rule, shown)
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
         episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back
-        episode.count += rule.of is None and (before is Phase.PENDING or before is Phase.NORMAL)
-    if rule.of is not None:
+    if rule.of is None:
+        episode.count += verdict and (before is Phase.PENDING or before is Phase.NORMAL)
+        signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
+    else:
         episode.count = rule.of.after(episode.count, verdict)
-    signal = judged(rule, episode, note, now, verdict, suppress)
+        signal = counted(rule, rule.of, episode, note, now, verdict, suppress)
     after, status = TRANSITIONS[before, signal]
     if episode.fired:
         state.touched[rule.id] = episode
         episode.heard, episode.heard_time, episode.last = state.applied_offset, now, shown[0]
-        over = signal is Signal.CLEARS or signal is Signal.CLEARED
-        episode.clear_since = None if not over else now if episode.clear_since is None else episode.clear_since
+        since = now if episode.clear_since is None else episode.clear_since
+        episode.clear_since = since if signal is Signal.CLEARS or signal is Signal.CLEARED else None
     if after is Phase.NORMAL:
         _close(state, rule.id, now)
         if status:
-            _rest(state, rule, now)
             episode.threshold = shown[1]
+            _rest(state, rule, now)
             events.append(event_of(rule.id, episode, reading, status, shown[0]))
     elif status:
         cause = _note_emitted(state, rule, episode, (before, signal), now, suppress)
-        events.append(sent_event(rule, episode, reading, status, shown[0], cause))
-    if before is Phase.MUTED:
-        episode.stale = False
+        events.append(_sent(rule, episode, reading, status, shown[0], cause))
+    episode.stale = episode.stale and before is not Phase.MUTED
+
+
+def _sent(
+    rule: Rule, episode: Episode, reading: Reading, status: Status, value: Value, cause: Cause | UnsetType
+) -> AlertEvent:
+    if rule.fill is not None:
+        fill_message(rule.fill, rule, episode, reading, value)
+    return event_of(rule.id, episode, reading, status, value, cause)
 
 
 def _opened(state: DeviceState, reading: Reading, now: int, rule: Rule, shown: Shown) -> Episode:
     salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again
-    episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
+    nth = _nth(state, rule.id, now) if state.instants else 0
+    episode = open_episode(rule, reading, shown, salt + nth, state.way)
     state.episodes[rule.id] = episode
     state.episodes_changed = True
     return episode

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from app.core.model.alert_event import AlertEvent, Cause, Status, Value, alert_id
 from app.core.model.records import Reading
 from app.core.model.times import micros, moment
-from app.core.rules.messages import AlertFacts
+from app.core.rules.messages import AlertFacts, Fill
 from app.core.rules.rule import Rule
 from app.core.state.episode import Episode
 
@@ -23,17 +23,13 @@ def open_episode(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: 
     return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
 
 
-def sent_event(
-    rule: Rule, episode: Episode, reading: Reading, status: Status, value: Value, cause: Cause | UnsetType
-) -> AlertEvent:
-    """The event of an alert that is sent or sent again, by a reading with this value; its message is filled in anew,
-    and is that of the events after it which no such reading causes.
+def fill_message(fill: Fill, rule: Rule, episode: Episode, reading: Reading, value: Value) -> None:
+    """Fill in the message of an alert that this reading sends or sends again; events that no such reading causes, STALE
+    and RESOLVED, repeat it.
     """
-    if rule.fill is not None:
-        ids = (reading.device_id, reading.user_id, rule.id, episode.severity)
-        times = (_text(reading.time), _text(moment(episode.first_seen)))
-        episode.message = rule.fill(reading, AlertFacts(value, episode.threshold, *ids, *times))
-    return event_of(rule.id, episode, reading, status, value, cause)
+    ids = (reading.device_id, reading.user_id, rule.id, episode.severity)
+    times = (_text(reading.time), _text(moment(episode.first_seen)))
+    episode.message = fill(reading, AlertFacts(value, episode.threshold, *ids, *times))
 
 
 def event_of(

@@ -4,18 +4,18 @@
 """
 
 from app.core.alerts.lifecycle import Signal
-from app.core.rules.rule import Rule
+from app.core.rules.rule import Quorum, Rule
 from app.core.state.episode import Episode
 from app.core.state.rule_memory import RuleMemory
 
 
-def judged(rule: Rule, episode: Episode, note: RuleMemory, now: int, verdict: bool, suppress: bool) -> Signal:
-    """The signal of a reading with this verdict, which is counted in `episode.count` already."""
-    holds = verdict
-    if rule.of is not None:
-        holds = rule.of.reached(episode.count)
-        if not episode.fired and episode.count and not (holds and verdict):
-            return Signal.HOLDS  # some of the latest readings do
+def counted(
+    rule: Rule, of: Quorum, episode: Episode, note: RuleMemory, now: int, verdict: bool, suppress: bool
+) -> Signal:
+    """The signal of a reading with this verdict, which is in `episode.count` already, for a rule that counts `of`."""
+    holds = of.reached(episode.count)
+    if not episode.fired and episode.count and not (holds and verdict):
+        return Signal.HOLDS  # some of the latest readings do
     return holding(rule, episode, note, now, suppress) if holds else clearing(rule, episode, now)
 
 
