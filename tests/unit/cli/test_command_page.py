@@ -42,7 +42,16 @@ def test_it_has_an_example_of_itself(leaf: LeafCommand) -> None:
 
 @each
 def test_its_parser_takes_its_examples(leaf: LeafCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("rules.json", "readings.csv", "readings.ndjson", "token", "ca.pem", "n7.pem", "n7.key"):
+    for name in (
+        "rules.json",
+        "readings.csv",
+        "readings.ndjson",
+        "expected.json",
+        "token",
+        "ca.pem",
+        "n7.pem",
+        "n7.key",
+    ):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     for words in calls("\n".join(help_text(leaf.command).examples)):
