@@ -18,7 +18,8 @@ from app.backtest.expected import ExpectedEvent, expected
 from app.backtest.junit import junit
 from app.backtest.readings_file import Refused
 from app.core.model.alert_event import AlertEvent, to_json
-from app.core.rules.rule import RuleSet
+from app.core.model.namespaces import FLEET
+from app.core.rules.rule import RuleSet, with_defaults
 from app.core.schema.schema import Schema
 from app.errors import PermanentError
 from app.settings import load
@@ -53,6 +54,10 @@ def try_out(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON array of the alert events that have to come of it."),
     ] = None,
+    defaults: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Rules of all users (*), which those of the file override."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--junit", dir_okay=False, help="Write JUnit XML there, a case for each rule.")
     ] = None,
@@ -70,7 +75,7 @@ def try_out(
     if report is not None and expect is None:
         raise typer.BadParameter("what would be wrong? name the expected events with --expect", param_hint="--junit")
     schema = load().telemetry_schema
-    found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY, schema)
+    found = _rules(file, defaults, schema)
     wanted = None if expect is None else _expected(expect, found)
     done = _try(found, schema, readings)
     if wanted is not None:
@@ -83,6 +88,15 @@ def try_out(
         _print(done)
     if not done.as_expected:
         raise typer.Exit(1)
+
+
+def _rules(file: Path, defaults: Path | None, schema: Schema) -> RuleSet:
+    """The rules of `file`, and behind them those of `defaults`, as a worker has them of a user and of all users."""
+    own = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY, schema)
+    if defaults is None:
+        return own
+    fleet = rules_file.valid(str(defaults), rules_file.text_of(defaults), FLEET, schema)
+    return with_defaults(own, fleet) or own
 
 
 def _expected(path: Path, rules: RuleSet) -> tuple[ExpectedEvent, ...]:

@@ -205,3 +205,23 @@ def test_wrong_expectations_and_places_end_with_2_and_1(files: Path) -> None:
     nowhere = run(*TEST, "--junit", "none/out.xml")
     assert isinstance(nowhere.exception, PermanentError)
     assert "cannot write none/out.xml: No such file or directory" in str(nowhere.exception)
+
+
+def test_the_rules_of_all_users_apply_where_the_file_has_none_of_their_id(files: Path) -> None:
+    fleet = [
+        {"key": "temperature", "operator": ">", "threshold": 10, "message": "m"},
+        {"id": "cool", "key": "temperature", "operator": "<", "threshold": 50, "message": "m"},
+    ]
+    (files / "fleet.json").write_text(json.dumps(fleet))
+    words = ("test", "rules.json", "--readings", "readings.csv", "--json")
+    events = json.loads(run(*words, "--defaults", "fleet.json").stdout)["events"]
+    assert [(one["rule_id"], one["status"], one["threshold"]) for one in events] == [
+        ("temperature", "FIRING", 80), ("temperature", "RESOLVED", 80), ("cool", "FIRING", 50),
+        ("temperature", "FIRING", 80),
+    ]  # fmt: skip
+    (files / "rules.json").write_text('[{"id": "cool", "enabled": false}]')
+    events = json.loads(run(*words, "--defaults", "fleet.json").stdout)["events"]
+    assert {(one["rule_id"], one["threshold"]) for one in events} == {("temperature", 10)}
+    (files / "fleet.json").write_text("[{}]")
+    refused = run(*words, "--defaults", "fleet.json")
+    assert "fleet.json:1: rules[0].key: missing" in str(refused.exception)
