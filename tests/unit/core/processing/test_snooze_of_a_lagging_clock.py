@@ -35,7 +35,8 @@ class World:
         record = Message(msgspec.json.encode(payload), headers, b"u/d", at, self.offset)
         self.offset += 1
         classes = DeviceClasses((), PresenceLimits(5.0))
-        processor = Processor(DecodeLimits(), DEFAULT, self.book, lambda _, key: self.states.get(key), classes)
+        load = self.states.get
+        processor = Processor(DecodeLimits(), DEFAULT, self.book, lambda _, key: load(key), classes, set_back_after=5)
         work = processor(Given([record], self.offset, 0), at / 1000)  # type: ignore[arg-type]
         assert not work.rejected
         self.states |= work.states
@@ -75,4 +76,18 @@ def test_an_alert_that_begins_while_its_rule_is_snoozed_fires_at_the_end(lag: fl
     world.send(1, "users/u/alerts/manage", SNOOZE)
     assert world.reading(5, 91) == []
     assert world.reading(11, 92) == ["FIRING"]
+    assert world.rows() == [("FIRING", False)]
+
+
+def test_a_clock_that_is_set_back_moves_no_snooze() -> None:
+    """Its other durations move with the clock; the snooze ends when it was said to."""
+    world = World(0, [rule()])
+    assert world.reading(0, 90) == ["FIRING"]
+    world.send(1, "users/u/alerts/manage", {**SNOOZE, "duration_minutes": 60})
+    world.lag = 3600
+    found = [world.reading(2 + number / 10, 90) for number in range(8)]
+    assert found == [[]] * 8
+    assert world.rows() == [("SNOOZED", True)]  # so the readings count again
+    assert world.reading(60.9, 91) == []
+    assert world.reading(61, 92) == ["FIRING unmuted"]
     assert world.rows() == [("FIRING", False)]
