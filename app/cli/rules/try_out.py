@@ -25,6 +25,19 @@ from app.errors import PermanentError
 from app.settings import load
 
 
+Expect = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="JSON array of the alert events that have to come of it."),
+]
+Defaults = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Rules of all users (*), which those of the file override."),
+]
+Report = Annotated[
+    Path | None, typer.Option("--junit", dir_okay=False, help="Write JUnit XML there, a case for each rule.")
+]
+
+
 class Tried(Struct):
     """What came of the readings. `events` are in the order in which they are sent; `differences`, by time, is None
     without an expectation.
@@ -50,17 +63,9 @@ def try_out(
     readings: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="JSON lines as devices send them, or CSV with a header.")
     ],
-    expect: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="JSON array of the alert events that have to come of it."),
-    ] = None,
-    defaults: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Rules of all users (*), which those of the file override."),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--junit", dir_okay=False, help="Write JUnit XML there, a case for each rule.")
-    ] = None,
+    expect: Expect = None,
+    defaults: Defaults = None,
+    report: Report = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
     """Try a rule set on a file of readings, and show when it alerts. Needs no server.
