@@ -24,7 +24,6 @@ from app.core.schema.schema import Schema
 from app.errors import PermanentError
 from app.settings import load
 
-
 Expect = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="JSON array of the alert events that have to come of it."),
