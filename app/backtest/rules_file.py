@@ -1,7 +1,9 @@
 """A file of rules, as it may be published to users/{user}/config -> its RuleSet, or every mistake with its line."""
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -67,6 +69,16 @@ def parts(text: bytes) -> tuple[str, str | None, str | None]:
         bytes(fields[name]).decode() if name in fields else None for name in ("maintenance", "sampling")
     )
     return bytes(fields["rules"]).decode(), windows, sampling
+
+
+def in_force(own: str, fleet: str) -> list[dict[str, Any]]:
+    """The rules that a user's devices have, as JSON objects: of two arrays without mistakes the user's `own`, then those
+    of all users whose ids the user has not given to a rule.
+    """
+    rules: list[dict[str, Any]] = json.loads(own)
+    known = {rule.get("id") or rule["key"] for rule in rules}
+    more = [rule for rule in json.loads(fleet) if (rule.get("id") or rule["key"]) not in known]
+    return [rule for rule in rules + more if rule.get("enabled") is not False]
 
 
 def _placed(text: bytes, reasons: tuple[str, ...]) -> list[tuple[int, str]]:

@@ -156,6 +156,11 @@ async def test_a_backtest_of_what_is_in_force_has_the_rules_of_all_users(rules: 
     assert {one["rule_id"]: one["alerts"] for one in alone["figures"]} == {"temperature": 1, "door": 1}
     own = [{**HOT, "threshold": 95}, {"id": "door", "enabled": False}]
     assert (await rules.run("set", "alice", rules.file(own))).error == ""
+    assert json.loads((await rules.run("list", "--user", "alice", "--in-force")).out) == own[:1]
+    assert [one["threshold"] for one in json.loads((await rules.run("list", "--user", "bob", "--in-force")).out)] == [
+        85, "open",
+    ]  # fmt: skip
+    assert (await rules.run("list", "--in-force")).code == 2
     both = (await rules.run("backtest", "--user", "alice", "--json")).json
     assert (both["rules"], both["figures"]) == (["temperature"], [])
 

@@ -12,6 +12,7 @@ from app.backtest import rules_file
 from app.cli.render.table import print_table
 from app.cli.rules.backtest import backtest
 from app.cli.rules.try_out import try_out
+from app.core.model.namespaces import FLEET
 from app.core.rules.rule import RuleSet
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
@@ -35,6 +36,9 @@ def group() -> None:
 @rules.command("list")
 def show(
     user: Annotated[str | None, typer.Option(help="Of this user alone, in full.")] = None,
+    in_force: Annotated[
+        bool, typer.Option("--in-force", help="The rules that the user's devices have, with those of all users (*).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """The rule sets in user_configs. Exit code 1 when the workers refuse a rule set.
@@ -42,6 +46,9 @@ def show(
     Example: iot-stream rules list --user alice
     """
     settings = load()
+    if in_force:
+        print(json.dumps(_in_force(settings, user), indent=2, ensure_ascii=False))
+        return
     found = asyncio.run(_stored(settings, user))
     if user and not found:
         raise PermanentError(f"user {user} has no rules; give some with `iot-stream rules set {user} FILE`")
@@ -60,6 +67,17 @@ def show(
         print_table(("user", "rules", "changed", "state"), rows)
     if not all(isinstance(rule_set, RuleSet) for _, rule_set in compiled):
         raise typer.Exit(1)
+
+
+def _in_force(settings: Settings, user: str | None) -> list[dict[str, Any]]:
+    if user is None:
+        raise typer.BadParameter("whose? name a user with --user", param_hint="--in-force")
+    rows = {one.user_id: one for name in (user, FLEET) for one in asyncio.run(_stored(settings, name))}
+    for one in rows.values():
+        if reasons := _reasons(_compiled(one, settings.telemetry_schema)):
+            raise PermanentError(f"the workers refuse the rules of {one.user_id}: {'; '.join(reasons)}")
+    own, fleet = (rows[name].rules if name in rows else "[]" for name in (user, FLEET))
+    return rules_file.in_force(own, fleet)
 
 
 @rules.command("set")
