@@ -72,8 +72,8 @@ def parts(text: bytes) -> tuple[str, str | None, str | None]:
 
 
 def in_force(own: str, fleet: str) -> list[dict[str, Any]]:
-    """The rules that a user's devices have, as JSON objects: of two arrays without mistakes the user's `own`, then those
-    of all users whose ids the user has not given to a rule.
+    """The rules that a user's devices have, as JSON objects: of two arrays without mistakes the user's `own`, then of
+    those of all users the ones whose ids the user has not given to a rule.
     """
     rules: list[dict[str, Any]] = json.loads(own)
     known = {rule.get("id") or rule["key"] for rule in rules}
