@@ -22,6 +22,7 @@ from tests.waiting import until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+SOON = 20.0  # seconds; a stop that waits for an open call waits for all of its time, which is twice as long
 
 
 @pytest.fixture
@@ -57,12 +58,11 @@ async def test_watch_tells_of_each_change_and_ends_with_the_gateway(path: Path) 
         assert (await asyncio.wait_for(watching.read(), 5)).status == NOT_SERVING
         it.writer.available = True
         assert (await asyncio.wait_for(watching.read(), 5)).status == SERVING
-        began = time.monotonic()
-        stopping = asyncio.create_task(it.gateway.stop(5.0))
-        assert (await asyncio.wait_for(watching.read(), 5)).status == NOT_SERVING
+        stopping = asyncio.create_task(it.gateway.stop(2 * SOON))
+        assert (await asyncio.wait_for(watching.read(), SOON)).status == NOT_SERVING
         assert await watching.read() is aio.EOF
-        await stopping
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(SOON):
+            await stopping
 
 
 async def test_a_watcher_hears_of_a_stop_that_comes_while_it_hears_of_something_else(path: Path) -> None:
@@ -134,9 +134,8 @@ async def test_reflection_has_both_names_and_an_open_one_holds_up_no_stop(path: 
             answer = reflection_pb2.ServerReflectionResponse.FromString(await next_bytes(call))
             assert SERVICE in [one.name for one in answer.list_services_response.service]
         assert reflection_pb2_grpc
-        began = time.monotonic()
-        await it.gateway.stop(5.0)
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(SOON):
+            await it.gateway.stop(2 * SOON)
 
 
 async def test_get_health_has_all_that_a_sidecar_is_asked(path: Path) -> None:
@@ -167,11 +166,12 @@ async def test_get_health_has_all_that_a_sidecar_is_asked(path: Path) -> None:
 async def test_get_health_names_the_last_error(path: Path) -> None:
     from app.runtime.last_error import LAST_ERROR
 
+    before = time.time()
     LAST_ERROR(None, "warning", {"event": "bridge_kafka_retry", "error": "the broker is away"})
     async with world(path), connected(path) as stub:
         found = await stub.GetHealth(GetHealthRequest())
     assert found.last_error == "bridge_kafka_retry: the broker is away"
-    assert abs(found.last_error_time_us / 1e6 - time.time()) < 5
+    assert before - 0.001 <= found.last_error_time_us / 1e6 <= time.time()
 
 
 async def test_flush_is_answered_once_what_was_taken_before_is_in_kafka(path: Path) -> None:
