@@ -1,6 +1,5 @@
 """Who a QUIC gateway lets in: each kind of certificate, over a real handshake; of nobody else is a byte read."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +177,7 @@ async def test_a_certificate_that_ends_ends_its_connection(tmp_path: Path) -> No
 
 async def test_renewed_files_are_used_for_the_connections_to_come(tmp_path: Path) -> None:
     async with gateway_rig(tmp_path) as rig, rig.session() as before:
+        shown = rig.gateway._configuration
         (tmp_path / "next").mkdir()
         successor = Authority(tmp_path / "next")
         server, files = successor.issue("gateway", usage=SERVER, hosts=("localhost",)), rig.settings
@@ -189,7 +189,7 @@ async def test_renewed_files_are_used_for_the_connections_to_come(tmp_path: Path
             assert file
             new.replace(file)
         rig.authority.file = files.quic_ca_file or Path()
-        await asyncio.sleep(1.5)
+        await until(lambda: rig.gateway._configuration is not shown)  # the gateway looks every second
         before.session.send(before.session.open_stream(), batch(1, "s1").SerializeToString())
         assert (await before.heard(1))[0].accepted == 1, "who is connected goes on"
         assert "refuses our certificate" in await refused_now(rig, rig.client())
