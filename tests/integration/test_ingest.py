@@ -16,7 +16,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from app.core.ingress.login_pace import PAIR_FAILURES
+from app.core.ingress.login_pace import PAIR_FAILURES, PAIR_SECONDS
 from app.core.routing.tokens import PREFIX
 from app.local.servers.common import free_port
 from app.local.servers.kafka import Kafka
@@ -172,11 +172,16 @@ async def test_who_guesses_slows_himself_by_every_way_and_nobody_else(site: dict
         return said
 
     async with ingest(tmp_path / "log", {**site, "tcp_port": tcp}, "--http", "--tcp") as made:
+        began = time.monotonic()
         guesses = [await post(made, "127.0.0.2", f"guess number {number}") for number in range(8)]
+        said = await login("127.0.0.2", "another guess")
+        right = (await post(made, "127.0.0.2", PASSWORD))[0]
+        if time.monotonic() - began > PAIR_SECONDS:
+            pytest.skip(f"{len(guesses) + 2} logins take longer than the {PAIR_SECONDS:g} s that give one more try")
         assert [status for status, _ in guesses] == [401] * PAIR_FAILURES + [429] * (8 - PAIR_FAILURES)
         assert all(int(wait or 0) > 0 for status, wait in guesses if status == 429)
-        assert (await login("127.0.0.2", "another guess"))["reason"] == "slowed_down", "not by another way either"
-        assert (await post(made, "127.0.0.2", PASSWORD))[0] == 429, "the right password is answered as a wrong one"
+        assert said["reason"] == "slowed_down", "not by another way either"
+        assert right == 429, "the right password is answered as a wrong one"
         assert (await post(made, "127.0.0.1", PASSWORD))[0] == 200
         assert await login("127.0.0.3", PASSWORD) == {"ok": True}
         async with (
