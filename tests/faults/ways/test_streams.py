@@ -43,6 +43,8 @@ def test_a_message_is_known_again(way: str) -> None:
         assert made.is_message(n, sent.key, payload)
         assert not made.is_message(n + 1, sent.key, payload)
         assert not made.is_message(n, b"bob/d1", payload)
+        for foreign in (b"no JSON", b'{"temperature": 1.5}'):
+            assert not made.is_message(n, b"alice/m3", foreign)
         altered = payload.replace(b'"n": ', b'"n": 1')
         assert not made.is_message(n, sent.key, altered)
 
