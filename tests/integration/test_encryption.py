@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -47,6 +46,7 @@ from tests.secured import (
 )
 from tests.servers import KafkaServer, PostgresServer, server_directory
 from tests.unit.deadletters.letters import held
+from tests.waiting import open_sockets
 from tests.workers import ROOT, Site, until
 from tools.documents import DOCS
 from tools.faults.load import RULES
@@ -177,15 +177,6 @@ async def test_nothing_is_left_of_a_connection_that_was_refused_or_has_been_used
     await ids.ask(["x"])
     await ids.close()
     assert open_sockets() == sockets
-
-
-def open_sockets() -> int:
-    """How many sockets this process has open."""
-    names = []
-    for number in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the directory's own
-            names.append(str(number.readlink()))
-    return sum(name.startswith("socket:") for name in names)
 
 
 async def test_a_broker_that_answers_has_the_word(secured_kafka: SecuredKafka, certificates: Certificates) -> None:

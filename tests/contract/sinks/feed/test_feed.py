@@ -22,7 +22,7 @@ from tests.receivers.http_receiver import Answer, HttpReceiver, Item, http_recei
 from tests.receivers.readings import pushed
 from tests.secured import Certificates
 from tests.unit.sinks.pushing.sent import record
-from tests.waiting import until
+from tests.waiting import open_sockets, until
 
 TOKEN = "a-token-of-the-test"
 
@@ -353,7 +353,7 @@ async def test_an_answer_without_end_is_not_read_to_its_end(receiver: HttpReceiv
 
 
 async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
-    made = Certificates(tmp_path)
+    made, sockets = Certificates(tmp_path), open_sockets()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.ca))
     context.load_cert_chain(made.server, made.server_key)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -371,6 +371,7 @@ async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
             with pytest.raises(SinkUnavailable):
                 await sink.open()
     assert len(receiver.names) == 1
+    await until(lambda: open_sockets() == sockets)  # aiohttp's close does not wait for the end of a refused TLS
 
 
 @pytest.mark.parametrize(
