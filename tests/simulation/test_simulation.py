@@ -94,11 +94,10 @@ from tests.simulation.planted import STALLED
 from tests.simulation.search import collect_seldom
 collect_seldom()
 for seed in STALL_SEEDS:
-    for number, outcome in enumerate(stalls(seed, STALLED[{!r}])):
+    for outcome in stalls(seed, STALLED[{!r}]):
         if outcome.failure:
             print(outcome.failure)
-        if number % 50 == 0:
-            gc.collect()
+        gc.collect()
 """
 
 
