@@ -21,7 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 from app.errors import PermanentError, SettingsError, TransientError
 from app.kafka.access import KAFKA_ERRORS, Access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.group_coordinator import commit_as_member, coordinator_of, limit_sync
+from app.kafka.group_coordinator import commit_as_member, coordinator_of, hold_in_joins, limit_sync
 from app.kafka.reading.record_log import COMMIT_SECONDS
 from app.kafka.session_lease import SessionLease
 
@@ -46,6 +46,7 @@ class SoleReplay(SessionLease):
         self._me = f"process {os.getpid()} on {socket.gethostname()}"
         self.client: AIOKafkaConsumer | None = None
         self._words = f"{secrets.token_hex(8)} {self._me}".encode()
+        self.joining = asyncio.Lock()  # held while another member's coming lets this one join again
         self._leader: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @property
@@ -82,7 +83,7 @@ class SoleReplay(SessionLease):
         TransientError when Kafka does not take it within COMMIT_SECONDS, KAFKA_ERRORS.
         """
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):
+            async with asyncio.timeout(COMMIT_SECONDS), self.joining:
                 await commit_as_member(self.client, {tp: OffsetAndMetadata(*one) for tp, one in offsets.items()})
         except TimeoutError:
             raise TransientError(f"Kafka has not taken offsets for {COMMIT_SECONDS:g} s") from None
@@ -156,6 +157,7 @@ async def _join(client: AIOKafkaConsumer, kafka: Access, topic: str, sole: SoleR
         coordinator = coordinator_of(client)
         sole.follow(coordinator)  # before the first join
         limit_sync(coordinator)
+        hold_in_joins(coordinator, sole.joining)
         client.subscribe([topic])
         await sole.lead(client)
     except GroupAuthorizationFailedError as error:

@@ -74,6 +74,22 @@ def limit_sync(coordinator: Any) -> None:
     wrap_requests(coordinator, limited)
 
 
+def hold_in_joins(coordinator: Any, lock: asyncio.Lock) -> None:
+    """Let each join hold `lock` from its first request to its last answer; to be called before the first join.
+
+    A commit names the generation that its member knows. Sent while the member waits for the answer to its JoinGroup,
+    the commit comes to the broker behind it, where the next generation has begun: the broker refuses the commit, and
+    aiokafka takes the member for one that was expelled.
+    """
+    join = coordinator._do_rejoin_group
+
+    async def held(*arguments: Any) -> Any:
+        async with lock:
+            return await join(*arguments)
+
+    coordinator._do_rejoin_group = held
+
+
 async def rejoin(client: Any) -> None:
     """Let the group rebalance, with the topics as they are now: the leader assigns by what its client knows of them."""
     await client._client.force_metadata_update()

@@ -4,10 +4,14 @@ import asyncio
 import json
 import signal
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
+from app.deadletters.sole_replay import RunsAlreadyError, sole_replay
+from app.kafka.access import Access
 from app.local.servers.kafka import Kafka
 from tests.integration.dlq_rig import Rig, numbered, numbers
 from tests.servers import KafkaServer
@@ -74,6 +78,28 @@ async def test_the_same_command_begun_twice_puts_every_letter_back_once(rig: Rig
     assert (json.loads(done[0])["replayed"], json.loads(done[0])["left"]) == (3_000, 0)
     assert sorted(numbers(await rig.read())) == list(range(3_000))
     assert (await rig.dlq(*words)).json["replayed"] == 0, "the group is free again at once"
+
+
+async def test_one_that_commits_while_others_come_and_go_stays_the_leader(rig: Rig) -> None:
+    """Each that comes has the leader join the group again; a commit in the middle of that would name the generation
+    before.
+    """
+    kafka, topic, group = Access(rig.kafka), str(rig.values["kafka_dlq_topic"]), f"{rig.unique}-sole"
+    async with sole_replay(kafka, group, topic, asyncio.Event()) as sole:
+
+        async def commit() -> None:
+            for offset in count():
+                await sole.commit({TopicPartition(topic, 0): (offset, "")})
+
+        committing = asyncio.create_task(commit())
+        for _ in range(8):
+            with pytest.raises(RunsAlreadyError):
+                async with sole_replay(kafka, group, topic, asyncio.Event()):
+                    pass
+        assert (committing.done(), sole.lost, sole.stop.is_set()) == (False, False, False), committing
+        committing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await committing
 
 
 async def test_one_that_was_stopped_for_longer_than_its_session_sends_nothing_more(rig: Rig) -> None:

@@ -38,6 +38,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (aiokafka_fetcher.FetchResult.getall, ["self", "max_records"]),
     (GroupCoordinator._send_req, ["self", "request"]),
     (GroupCoordinator.reset_generation, ["self"]),
+    (GroupCoordinator._do_rejoin_group, ["self", "subscription"]),
 ]
 
 
