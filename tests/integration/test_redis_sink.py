@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from app.local.servers.common import free_port
 from app.settings import Settings
 from app.sinks.port import Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
@@ -342,7 +343,8 @@ async def test_a_database_that_the_server_does_not_have(server: RedisServer) -> 
 
 
 async def test_a_cluster_is_refused(server_dir: Path) -> None:
-    with running(RedisServer(server_dir, lines=["cluster-enabled yes"])) as server:
+    bus = free_port()  # by default the port and 10,000, which may be that of any connection
+    with running(RedisServer(server_dir, lines=["cluster-enabled yes", f"cluster-port {bus}"])) as server:
         made = sink(server.url)
         with pytest.raises(SinkMisconfigured, match="Cluster"):
             await made.open()
