@@ -147,7 +147,7 @@ class Sending:
                 await call.write(batch.request)
                 batch = await self._following()
             await call.done_writing()
-        except (grpc.RpcError, asyncio.InvalidStateError):
+        except (grpc.RpcError, aio.InternalError, asyncio.InvalidStateError):
             pass  # the stream is over: its reader gets the error
 
     async def _following(self) -> SentBatch | None:

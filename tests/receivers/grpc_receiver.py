@@ -98,16 +98,19 @@ class GrpcReceiver(ReceiverServicer):
         self.metadata.append({name: str(value) for name, value in context.invocation_metadata()})
         waiting: deque[BatchAck] = deque()
         more = asyncio.Event()
-        over = False
+        over = writing = False
 
         async def acks() -> None:
+            nonlocal writing
             while waiting or not over:
                 if not waiting:
                     more.clear()
                     await more.wait()
                     continue
                 await self.held.wait()
+                writing = True
                 await context.write(waiting[0])
+                writing = False
                 waiting.popleft()
 
         acking = asyncio.ensure_future(acks())
@@ -124,7 +127,12 @@ class GrpcReceiver(ReceiverServicer):
             more.set()
             await acking
         finally:
-            acking.cancel()
+            if writing:  # within a write gRPC could not send the status, and the stream would never end
+                while len(waiting) > 1:
+                    waiting.pop()
+                over = True
+            else:
+                acking.cancel()
             await asyncio.gather(acking, return_exceptions=True)
 
     async def _take(self, batch: Batch, context: Any) -> BatchAck | None:

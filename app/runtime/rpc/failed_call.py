@@ -15,6 +15,8 @@ AGAIN = {
     _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
 }
 _CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before the call did
+# The client's own words, and INTERNAL, when the call ended within a write: the status of the server is lost then.
+_LOST = re.compile(r"^INTERNAL: Internal error from Core")
 _TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words, whose code is RESOURCE_EXHAUSTED as well
 # Failures that no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
@@ -52,6 +54,11 @@ def call_may_pass(error: grpc.RpcError) -> bool:
 def was_cut(error: grpc.RpcError) -> bool:
     """Whether the connection ended before the call did, though the status does not say so."""
     return _CUT.search(words(error)) is not None
+
+
+def lost_status(error: grpc.RpcError) -> bool:
+    """Whether the call ended while a message was being sent, so that gRPC's client does not say why."""
+    return _LOST.search(words(error)) is not None
 
 
 def is_too_large(error: grpc.RpcError) -> bool:

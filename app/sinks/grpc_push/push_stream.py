@@ -42,6 +42,7 @@ class PushStream:
         self._sent: dict[int, PushBatch] = {}  # not settled; these are the first batches of the lane
         self._settled = asyncio.Event()
         self._all_sent = False
+        self.silent = False  # an ack did not come in time
         self.bytes = 0  # of batches that were taken
 
     @property
@@ -84,7 +85,7 @@ class PushStream:
                 await self._call.write(self._message_of(batch))
             self._all_sent = True
             await self._call.done_writing()
-        except (grpc.RpcError, asyncio.InvalidStateError):
+        except (grpc.RpcError, aio.InternalError, asyncio.InvalidStateError):
             pass  # the stream is over: the read raises the reason
 
     async def _ack(self) -> BatchAck | None:
@@ -93,6 +94,7 @@ class PushStream:
             async with asyncio.timeout(self._seconds):
                 found = await self._call.read()
         except TimeoutError:
+            self.silent = True
             waits = "no ack" if self._sent else "the receiver does not end an empty stream"
             raise SinkUnavailable(f"{waits} within {self._seconds:g} s") from None
         return found if isinstance(found, BatchAck) else None

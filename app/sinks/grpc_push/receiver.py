@@ -11,7 +11,7 @@ from app.protobuf.ingest_pb2_grpc import IngestStub
 from app.protobuf.receiver_pb2_grpc import ReceiverStub
 from app.runtime.protobuf.implementation import require_upb
 from app.runtime.rpc.channel import ClientCredentials, open_channel
-from app.runtime.rpc.failed_call import is_too_large, status_of, wanted_pause, was_cut, words
+from app.runtime.rpc.failed_call import is_too_large, lost_status, status_of, wanted_pause, was_cut, words
 from app.settings import Settings
 from app.sinks.grpc_push.push_stream import MessageOf, PushStream
 from app.sinks.port import SinkMisconfigured, SinkUnavailable
@@ -100,7 +100,7 @@ def verdict(error: grpc.RpcError) -> BatchRefused | FailedOver | None:
     why = said(f"the receiver ends the stream: {words(error)}")
     if status_of(error) in REFUSED or is_too_large(error):
         return BatchRefused(why)
-    if status_of(error) in FAILED and not was_cut(error):
+    if status_of(error) in FAILED and not was_cut(error) and not lost_status(error):
         return FailedOver(why)
     return None
 

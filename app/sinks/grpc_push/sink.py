@@ -14,6 +14,7 @@ from google.protobuf.text_format import MessageToString
 from app.core.model.records import Kind
 from app.protobuf.events_pb2 import EventBatch
 from app.protobuf.metrics_pb2 import MetricBatch
+from app.runtime.rpc.failed_call import lost_status
 from app.settings import Settings
 from app.sinks.grpc_push.messages import event_maker, metric_maker
 from app.sinks.grpc_push.push_stream import REFUSALS, MessageOf, PushStream, RefusedWhole
@@ -125,15 +126,17 @@ class GrpcPushSink:
         except grpc.RpcError as error:
             self._judge(lane, stream.under_way, error)
         finally:
+            if stream.silent:  # a receiver may stand still over one batch, and fail on it when it is sent alone
+                lane.single_out(len(stream.under_way))
             WRITTEN_BYTES.labels(self.name).inc(stream.bytes)
 
     def _judge(self, lane: PushLane, under_way: Sequence[PushBatch], error: grpc.RpcError) -> None:
         """Handle a failed stream, which a batch in flight may have caused."""
         said = verdict(error)
-        if said is None or not under_way:
-            self._lanes.fail(unavailable(error))
-        elif len(under_way) > 1:
+        if len(under_way) > 1 and (said is not None or lost_status(error)):
             lane.single_out(len(under_way))
+        elif said is None or not under_way:
+            self._lanes.fail(unavailable(error))
         elif isinstance(said, BatchRefused):
             lane.refuse(under_way[0], said.why)
         elif isinstance(said, FailedOver):

@@ -276,6 +276,18 @@ async def test_a_receiver_that_is_silent_is_asked_anew(receiver: GrpcReceiver) -
         assert await written(sink) == 3
 
 
+async def test_after_silence_the_batches_in_flight_are_sent_one_by_one(receiver: GrpcReceiver) -> None:
+    async with pushing(receiver, grpc_push_timeout=0.8) as sink:
+        sink.add([pushed(n) for n in range(12)])
+        receiver.held.clear()
+        assert (await attempt(sink)).upto == {0: 0}
+        assert receiver.unacked == 3
+        receiver.unacked = 0
+        receiver.held.set()
+        assert await written(sink) == 12
+        assert receiver.unacked == 1
+
+
 async def test_a_receiver_that_ends_a_stream_without_an_ack_is_asked_anew(receiver: GrpcReceiver) -> None:
     receiver.script.append(Acks(silent=True))
     async with pushing(receiver) as sink:
