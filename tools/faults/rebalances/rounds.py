@@ -86,16 +86,21 @@ class Round:
         return sent
 
     async def _stored(self, rows: asyncpg.Connection) -> Mapping[int, float]:
-        """The time at which the row of each partition's record was visible."""
+        """The time of the last look at which the row of each partition's record was not visible.
+
+        The row became visible within LOOK after that, or later by as much as this program itself was held up, for which
+        the worker is not to blame.
+        """
         of = {device: partition for partition, device in self._devices.items()}
         seen: dict[int, float] = {}
+        looked = time.time()
         deadline = time.monotonic() + LONGEST
         while len(seen) < len(of):
             sql = "SELECT device_id FROM raw_telemetry WHERE user_id = $1 AND sequence_id = $2"
-            found = await rows.fetch(sql, self._site.unique, self._number)
-            now = time.time()
-            for row in found:
-                seen.setdefault(of[row[0]], now)
+            asked = time.time()
+            for row in await rows.fetch(sql, self._site.unique, self._number):
+                seen.setdefault(of[row[0]], looked)
+            looked = asked
             missing = sorted(set(of.values()) - seen.keys())
             assert time.monotonic() < deadline, f"round {self._number}: no row of partitions {missing}"
             await asyncio.sleep(LOOK)
