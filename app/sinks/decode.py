@@ -18,7 +18,7 @@ from app.core.model.headers import GATEWAY, KIND, PACKET_ID, TOPIC
 from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.processing.control_effects import config_effect, status_effect
-from app.core.processing.processor import TIMES, Times
+from app.core.processing.run_routing import TIMES, Times
 from app.core.routing.address import Address, address_in_order, address_of
 from app.settings import Settings
 from app.sinks.filters import RecordFilter, passing

@@ -7,7 +7,7 @@ or suspects is read again field by field (strict_json.py, fields.py), and this s
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct, ValidationError
@@ -42,8 +42,19 @@ _LONG = 16_000  # shorter numbers without an exponent fit into numeric
 _raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 # Four digits of exponent can be too many for numeric. Two patterns, since one first letter is found with memchr.
-_exponent = re.compile("e[-+]?[0-9]{4}").search
-_capital_exponent = re.compile("E[-+]?[0-9]{4}").search
+long_exponent = re.compile("e[-+]?[0-9]{4}").search
+long_capital_exponent = re.compile("E[-+]?[0-9]{4}").search
+
+
+class TimeBounds(NamedTuple):
+    """Every record that came in from `since` on and before `until`, milliseconds since 1970, may bear a time from
+    `earliest` to `latest`; a time beyond them is judged alone.
+    """
+
+    since: int
+    until: int
+    earliest: datetime
+    latest: datetime
 
 
 class Decoder:
@@ -63,9 +74,9 @@ class Decoder:
         care = self._read_with_care if self._careful else None
         self._make = reading_maker(schema.reading, names, plain, _encode, care)
         misses_max = 0 if self._careful else MISSES_MAX
-        self._shape = LearnedShape(TIME, schema.columns, schema.reading, _encode, misses_max)
-        self._plain_bytes = min(limits.payload_max_bytes, _LONG)
-        self._max_depth = limits.payload_max_depth
+        self.shape = LearnedShape(TIME, schema.columns, schema.reading, _encode, misses_max)
+        self.plain_bytes = min(limits.payload_max_bytes, _LONG)
+        self.max_depth = limits.payload_max_depth
         self._flat = 2 * limits.payload_max_depth  # shorter JSON has no more levels than are taken
         self._future = timedelta(seconds=min(limits.time_future_max, _YEARS_300))
         self._past = timedelta(seconds=min(limits.time_past_max, _YEARS_300))
@@ -74,13 +85,19 @@ class Decoder:
 
     def begin(self) -> None:
         """A batch begins: LearnedShape counts its misses anew."""
-        self._shape.begin()
+        self.shape.begin()
+
+    def bounds(self, at: int) -> TimeBounds:
+        """The bounds for a record that came in `at`, milliseconds since 1970."""
+        if not self._since <= at < self._until:
+            self._until = self._bound(at)
+        return TimeBounds(self._since, self._until, self._earliest, self._latest)
 
     def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
         """Decode a record of telemetry, which came in `at` (arrival.py), milliseconds since 1970. Never raises."""
         if not self._since <= at < self._until:
             self._until = self._bound(at)
-        shape, extra = self._shape, None
+        shape, extra = self.shape, None
         try:
             payload = record.value or b""
             text = payload.decode()
@@ -91,7 +108,7 @@ class Decoder:
             if (time := typed.time) is None:
                 typed, extra, time, field = self._read_apart(text, record, address, at)
             if type(time) is not datetime or time.tzinfo is not UTC:
-                time = _in_utc(time)
+                time = in_utc(time)
             user, device = typed.user_id, typed.device_id
             user_id, device_id = address.user_id or user or "", address.device_id or device or ""
             sequence_id = hashed_id(payload) if typed.sequence_id is None and address.lenient else typed.sequence_id
@@ -106,11 +123,11 @@ class Decoder:
             or sequence_id is None
             or not self._earliest <= time <= self._latest
             or (not address.user_id and not is_own(user_id, device_id, record.key))
-            or len(payload) > self._plain_bytes
+            or len(payload) > self.plain_bytes
             or ("\\" in text and "\\u0000" in text)
-            or ("e" in rest and _exponent(rest))
-            or ("E" in rest and _capital_exponent(rest))
-            or (len(rest) > self._flat and rest.count("{") + rest.count("[") > self._max_depth)
+            or ("e" in rest and long_exponent(rest))
+            or ("E" in rest and long_capital_exponent(rest))
+            or (len(rest) > self._flat and rest.count("{") + rest.count("[") > self.max_depth)
         ):
             return self._decode_slowly(record, address, at)
         if extra is not None and field:
@@ -165,7 +182,7 @@ class Decoder:
         if len(payload) > self._limits.payload_max_bytes:
             detail = f"payload has {len(payload)} bytes; at most {self._limits.payload_max_bytes} are taken"
             return Fault(Reason.PAYLOAD_TOO_LARGE, Stage.DECODE, detail)
-        fields = read_fields(payload, self._max_depth)
+        fields = read_fields(payload, self.max_depth)
         if isinstance(fields, Fault):
             return fields
         known = read_known(fields, address, self._columns)
@@ -184,7 +201,7 @@ class Decoder:
         taken = known.taken.union(_IDS, (known.time_field,))
         extra = {name: raw for name, raw in fields.items() if name not in taken}
         extra_json = _encode(extra).decode()
-        return jsonb_fault(extra_json, self._max_depth) or self._reading(
+        return jsonb_fault(extra_json, self.max_depth) or self._reading(
             time, known.user_id, known.device_id, sequence_id, extra, extra_json, *known.values
         )
 
@@ -205,7 +222,7 @@ def hashed_id(payload: bytes) -> int:
     return xxh3_64_intdigest(payload) & (2**63 - 1)
 
 
-def _in_utc(time: datetime | float) -> datetime:
+def in_utc(time: datetime | float) -> datetime:
     """The same time in UTC. Raises TypeError for None, OverflowError for what no datetime can say."""
     return time.astimezone(UTC) if isinstance(time, datetime) else from_epoch(time)
 

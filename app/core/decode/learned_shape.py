@@ -7,17 +7,21 @@ does not know. Such a payload is read twice, and its fields are known from then 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct, defstruct, json
+from msgspec import Meta, Raw, Struct, defstruct, json
 
-from app.core.schema.codegen import shaped_maker
+from app.core.schema.codegen import extras_maker, shaped_maker
 from app.core.schema.column_types import INTEGERS, Column
 
 # Each further name costs each payload 20 ns, with or without such a field; a sender of ever new names is not worth it.
 NAMES_MAX = 16
 MISSES_MAX = 32  # in a batch, then all payloads are read twice: a miss costs half a microsecond more
 NOT_THERE = Raw(b"")  # no JSON is empty
+# A field that is set later. Its name in JSON is never learned, and a payload with that name, whatever its value, is of
+# another shape.
+_SET_LATER = "\x7fextra"
+_NO_VALUE = Annotated[str, Meta(min_length=1, max_length=0)]
 _name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}").fullmatch
 
 
@@ -51,6 +55,9 @@ class LearnedShape:
         # ValidationError for a payload of another shape.
         self.typed: Callable[[str], Any] = Unread
         self.make: Callable[..., Any]  # of what `typed` gives, time and ids: a Reading
+        # Sets the `extra` of each of what `typed` gave, and returns all of them: what `typed` gives then has whatever a
+        # Reading has, once its time and ids are set.
+        self.extras: Callable[[Sequence[Any]], list[dict[str, Any]]]
 
     def begin(self) -> None:
         """A batch begins: its misses are counted from 0."""
@@ -76,7 +83,7 @@ class LearnedShape:
 
     def _compile(self) -> None:
         names = tuple(self._named)
-        rename = {"time": self._time_field}
+        rename = {"time": self._time_field, "extra": _SET_LATER}
         fields: list[Any] = [("time", self._time, None), ("user_id", str | None, None), ("device_id", str | None, None)]
         fields.append(("sequence_id", INTEGERS[64].typed | None, None))
         for one in self._columns:
@@ -84,9 +91,19 @@ class LearnedShape:
             rename[one.name] = one.fields[0]
         unmatched = {f"other_{number}": name for number, name in enumerate(names)}
         fields += [(other, Raw, NOT_THERE) for other in unmatched]
+        fields.append(("extra", _NO_VALUE, None))
+        encode = self._encode
+        as_json = property(lambda it: encode(it.extra).decode())
         struct: type[Struct] = defstruct(
-            "Shaped", fields, rename=rename | unmatched, gc=False, kw_only=True, forbid_unknown_fields=True
+            "Shaped",
+            fields,
+            rename=rename | unmatched,
+            namespace={"extra_json": as_json},
+            gc=False,
+            kw_only=True,
+            forbid_unknown_fields=True,
         )
         columns = [one.name for one in self._columns]
+        self.extras = extras_maker(names, NOT_THERE)
         self.make = shaped_maker(self._reading, columns, names, NOT_THERE, self._encode)
         self.typed = self._learned = json.Decoder(struct).decode

@@ -7,14 +7,13 @@ Beside its devices' states a partition has a mark: the offset up to which everyt
 its first state starts from there, so that replaying history alerts nobody, also where rules came later.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from app.core.batch.batch import Batch
 from app.core.batch.output import EMPTY, HISTORY, BatchOutput
 from app.core.decode.dated import is_dated
 from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.model.arrival import INGEST, arrival
-from app.core.model.headers import KIND, TOPIC
+from app.core.decode.run_decoder import RunDecoder
 from app.core.model.records import Kind, Reading, Record, Rejected
 from app.core.presence.device_classes import NOBODY, DeviceClasses
 from app.core.presence.tracker import PresenceTracker
@@ -27,17 +26,14 @@ from app.core.processing.device_limit import DeviceLimit
 from app.core.processing.presence_step import PresenceStep
 from app.core.processing.reading_step import ReadingStep
 from app.core.processing.redelivery import delivery, is_known
-from app.core.routing.address import NO_CONTEXT_BEHIND, Address, address_in_order, address_of
+from app.core.processing.run_routing import RoutedRun, RunRouter
+from app.core.routing.address import Address
 from app.core.schema.schema import Schema
 from app.core.state.partition_log import PartitionLog
 from app.core.user_config.rulebook import RuleBook
 
-Times = dict[tuple[str, bytes], int]
-TIMES = 10_000  # headers that are kept, beside those of one batch: 2 MB
 SLICE = 500  # records, about 2 ms: connections are not kept waiting any longer
 OTHER_BYTES = 512  # of a record that is no telemetry (rules, for example) take as long as a record of telemetry
-
-_TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
 
 
 class Processor:
@@ -64,9 +60,7 @@ class Processor:
         `in_memory` devices are kept between batches. For `log_of`, `unreadable`, `home`, `limit` see device_cache.py.
         After `set_back_after` readings in a row a device's clock is believed to be set back (clock_back.py); 0: never.
         """
-        self._times: Times = {}
-        self._clock = 0
-        self._decoder, self._row = Decoder(limits, schema), schema.row
+        self._router, self._decoder = RunRouter(), RunDecoder(Decoder(limits, schema), schema)
         self._rules = rules
         self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home, limit)
         self._devices = self.partitions
@@ -86,51 +80,61 @@ class Processor:
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         """All that `batch` asks of the world, with a pause after every SLICE records. A batch ends before the next."""
-        context = self._begin(batch, now)
-        output, devices, times = context.output, context.partition.devices, self._times
-        rows, sources, annotated = output.rows, output.sources, output.annotated
-        decode, row, note_presence, step = self._decoder.decode, self._row, self._presence.apply, self._step.apply
-        watching, version, telemetry, pause = self._watching, self._rules.version, 0, SLICE
-        for record in batch.records:
-            if telemetry >= pause:
+        context, records = self._begin(batch, now), batch.records
+        telemetry, left = 0, SLICE
+        for start in range(0, len(records), SLICE):
+            run = records[start : start + SLICE] if len(records) > SLICE else records
+            if left <= 0:
                 yield
-                pause += SLICE
-            headers = record.headers
-            if len(headers) > 2 and headers[0][0] == TOPIC and headers[1][0] == KIND and headers[2][0] == INGEST:
-                address = address_in_order(record, headers, annotated)
-                at = times.get(headers[2]) or arrival(record, self._clock, times)
-            else:
-                address, at = address_of(record), arrival(record, self._clock, times)
-                if headers and headers[-1][0] not in NO_CONTEXT_BEHIND:
-                    annotated.append(record)
-            if type(address) is Rejected or address.kind is not _TELEMETRY:
-                pause -= self._control(context, record, address, at)
+                left += SLICE
+            routed = self._router.route(run, context.output.annotated)
+            found = len(run) - routed.addresses.count(None)
+            left = yield from self._steps(context, run, routed, left)
+            telemetry, left = telemetry + found, left - found
+        return finish(context, batch, self._devices, telemetry)
+
+    def _steps(
+        self, context: BatchContext, run: Sequence[Record], routed: RoutedRun, left: int
+    ) -> Generator[None, None, int]:
+        """Step one record after another; `left` records may still follow without a pause, and are returned."""
+        output, devices, end = context.output, context.partition.devices, context.end
+        rows, sources, version = output.rows, output.sources, self._rules.version
+        addresses, arrivals, control = routed
+        decoded = self._decoder.decode(run, addresses, arrivals)
+        for record, address, at, reading, row in zip(run, addresses, arrivals, *decoded, strict=True):
+            if left <= 0:
+                yield
+                left += SLICE
+            if address is None:
+                left -= self._control(context, record, next(control), at)
                 continue
-            telemetry += 1
-            reading = decode(record, address, at)
-            if type(reading) is Rejected or (address.retained and not is_dated(record.value or b"")):
+            if row is None or type(reading) is Rejected or (address.retained and not is_dated(record.value or b"")):
                 _leave_out(output, reading)
                 continue
-            rows.append(row(reading))
+            rows.append(row)
             sources.append(record)
             device = devices.get(name := (address.owner or reading.user_id, reading.device_id))
             if device is None or device.rules_version != version:
                 device = self._devices.watched(context.partition, name)
-            if watching and not address.retained:
-                note_presence(context, device, address.lenient, record, reading, at)
+            if self._watching and not address.retained:
+                seen = device.presence
+                if (
+                    seen is not None and seen.seen_in == end and seen.node is None
+                ):  # asked here too: a call takes longer
+                    seen.seen = record.offset
+                    if seen.online:
+                        seen.last_ms = at
+                else:
+                    self._presence.apply(context, device, address.lenient, record, reading, at)
             if address.lenient and self._comes_again(device, record, at):
                 output.take_back()
-                continue
-            if (state := device.state) is not None and not (address.retained and reading.time <= state.latest):
-                step(context, device, state, record, reading, at)
-        return finish(context, batch, self._devices, telemetry)
+            elif (state := device.state) is not None and not (address.retained and reading.time <= state.latest):
+                self._step.apply(context, device, state, record, reading, at)
+        return left
 
     def _begin(self, batch: Batch, now: float) -> BatchContext:
         clock = int(now * 1000)  # ms
-        # What the last records' headers say: records that came in together, of all partitions, have the same header.
-        if len(self._times) > TIMES or clock < self._clock:
-            self._times = {}
-        self._clock = clock
+        self._router.begin(clock)
         self._decoder.begin()
         return BatchContext(BatchOutput(batch.next_offset), self._devices.partition(batch.epoch, batch.partition), now)
 

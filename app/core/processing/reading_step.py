@@ -26,20 +26,25 @@ class ReadingStep:
         """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms
         since 1970.
         """
-        output, watch, second = batch.output, device.watch, at // 1000
+        offset, time, watch, second = record.offset, reading.time, device.watch, at // 1000
         if self._second != second:
             self._second, self._latest = second, latest_allowed(second)
-        if not state.latest <= reading.time <= self._latest or state.back is not None:
-            reading, found = on_time(state, reading, record, at, self._set_back_after)
-            if found is not None:
-                output.set_back.append(found)
-        if watch.sampling is None:
-            events = evaluate(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance, at)
-        else:
-            events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, record.offset, at)
-            if dropped:
-                output.drop_last("cov")
         if device.moved_in != batch.end:  # asked here too: a call takes longer
             batch.move(device)
+        in_time = state.latest <= time <= self._latest and state.back is None
+        if in_time and watch.sampling is None and not state.episodes and watch.quiet(reading):  # nearly all
+            if offset > state.applied_offset:
+                state.applied_offset, state.latest = offset, time
+            return
+        if not in_time:
+            reading, found = on_time(state, reading, record, at, self._set_back_after)
+            if found is not None:
+                batch.output.set_back.append(found)
+        if watch.sampling is None:
+            events = evaluate(state, reading, watch.rules, offset, watch.quiet, watch.maintenance, at)
+        else:
+            events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, offset, at)
+            if dropped:
+                batch.output.drop_last("cov")
         if events:
-            emit(output, record, events, state.way)
+            emit(batch.output, record, events, state.way)

@@ -45,7 +45,7 @@ def address_of(record: Record) -> Address | Rejected:
     """
     headers = record.headers
     if not headers:
-        return _BARE
+        return BARE
     for name, value in headers:
         if name == "mqtt_topic" and value is not None:
             found = _cached(value) if len(value) <= CACHED_LENGTH else _by_topic(value)
@@ -97,13 +97,13 @@ _cached = lru_cache(maxsize=CACHED_TOPICS)(_by_topic)
 
 
 _NOT = (None, b"", b"0")  # values of a header that says no
-_BARE = Address(Kind.TELEMETRY, "", "")  # no headers at all
+BARE = Address(Kind.TELEMETRY, "", "")  # no headers at all
 
 
 def _by_kind(record: Record) -> Address | Fault:
     header = next((value for name, value in record.headers if name == "kind" and value is not None), None)
     if header is None or header == b"telemetry":
-        return _BARE
+        return BARE
     try:
         kind = Kind(header.decode())
     except ValueError:  # also UnicodeDecodeError

@@ -74,6 +74,27 @@ def shaped_maker(
     )
 
 
+def extras_maker(names: Sequence[str], none: object) -> Callable[[Sequence[Any]], list[dict[str, Any]]]:
+    """A function from objects to the dict of the fields `names` of each, which the object has as other_0, other_1, ...,
+    or `none` where it lacks them. The function also sets the dict as the object's `extra`.
+    """
+    takes = "".join(
+        f"  v = it.other_{number}\n  if v is not none: extra[name_{number}] = v\n" for number in range(len(names))
+    )
+    return _compiled(
+        "def made(them):\n found = []\n for it in them:\n  it.extra = extra = {}\n"
+        f"{takes}  found.append(extra)\n return found",
+        none=none,
+        **{f"name_{number}": name for number, name in enumerate(names)},
+    )
+
+
+def rows_maker(names: Sequence[str]) -> Callable[[Sequence[Any], Sequence[str]], list[tuple[Any, ...]]]:
+    """A function from objects, and a last value of each, to the tuples of the objects' attributes and this value."""
+    values = "".join(f"it.{name}, " for name in names)
+    return _compiled(f"def made(them, last): return [({values}text) for it, text in zip(them, last)]")
+
+
 @lru_cache(maxsize=256)  # one for each set of columns that some user's rules are about
 def bounds_maker(names: tuple[str, ...]) -> Callable[..., Callable[[Any], bool]]:
     """A function of low0, high0, low1, ... that gives the test whether each attribute is None or within its bounds."""

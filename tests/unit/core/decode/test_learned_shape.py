@@ -77,11 +77,11 @@ def test_ever_new_names_are_not_learned_for_ever() -> None:
         found = read(Message(payload), NOW, decoder)
         assert isinstance(found, Reading)
         assert list(found.extra) == [f"field_{number}"]
-    assert len(decoder._shape._named) == learned_shape.NAMES_MAX
-    assert decoder._shape.misses <= 1  # of the last batch
+    assert len(decoder.shape._named) == learned_shape.NAMES_MAX
+    assert decoder.shape.misses <= 1  # of the last batch
     for _ in range(2 * learned_shape.MISSES_MAX):
         read(Message(payload), NOW, decoder)
-    assert decoder._shape.misses == learned_shape.MISSES_MAX
+    assert decoder.shape.misses == learned_shape.MISSES_MAX
 
 
 def test_timestamp_wins_also_where_both_are_known() -> None:
