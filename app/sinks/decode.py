@@ -13,12 +13,11 @@ from app.core.alerts.commands import command
 from app.core.batch.output import EMPTY, HISTORY
 from app.core.decode.dated import is_dated
 from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.model.arrival import INGEST, arrival
+from app.core.model.arrival import INGEST, TIMES, Times, arrival
 from app.core.model.headers import GATEWAY, KIND, PACKET_ID, TOPIC
 from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.processing.control_effects import config_effect, status_effect
-from app.core.processing.run_routing import TIMES, Times
 from app.core.routing.address import Address, address_in_order, address_of
 from app.settings import Settings
 from app.sinks.filters import RecordFilter, passing

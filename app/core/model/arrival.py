@@ -16,7 +16,9 @@ LATEST_MS = 4_102_444_800_000  # the year 2100; microseconds, taken for millisec
 REPLAYED = "replay_count"  # header: how often the record was put back from the dead-letter topic
 LIVE_MS = 60_000  # a live record takes at most so long from its gateway to Kafka's log
 
-_DIGITS = 16  # a header with as many digits or more is not read: int() takes long for very many
+MS_DIGITS = 16  # a header with as many digits or more is not read: int() takes long for very many
+Times = dict[tuple[str, bytes], int]  # header -> what it says
+TIMES = 10_000  # headers that are kept by a caller of `arrival`, beside those of one batch: 2 MB
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -26,7 +28,7 @@ def said_ms(record: Record, now_ms: int) -> int | None:
     """
     latest = now_ms + AHEAD_MS
     for name, value in record.headers:
-        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
+        if name == INGEST and value is not None and value.isdigit() and len(value) < MS_DIGITS:
             ms = int(value)
             if EARLIEST_MS <= ms <= latest:
                 return ms
@@ -63,7 +65,7 @@ def moment_of(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def arrival(record: Record, now_ms: int, known: dict[tuple[str, bytes], int]) -> int:
+def arrival(record: Record, now_ms: int, known: Times) -> int:
     """`arrived_ms` of the record. When the third header says that time, where a bridge puts it, `known` keeps the time
     under this header.
 
@@ -74,7 +76,7 @@ def arrival(record: Record, now_ms: int, known: dict[tuple[str, bytes], int]) ->
     if len(headers) > 2 and headers[0][0] != INGEST and headers[1][0] != INGEST:
         header = headers[2]
         name, value = header
-        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
+        if name == INGEST and value is not None and value.isdigit() and len(value) < MS_DIGITS:
             ms = int(value)
             if EARLIEST_MS <= ms <= now_ms + AHEAD_MS:
                 known[header] = ms

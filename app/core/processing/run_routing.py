@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from app.core.model.arrival import AHEAD_MS, EARLIEST_MS, INGEST, arrival
+from app.core.model.arrival import AHEAD_MS, EARLIEST_MS, INGEST, MS_DIGITS, arrived_ms
 from app.core.model.headers import KIND, TOPIC
+from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
 from app.core.model.records import Kind, Record, Rejected
-from app.core.routing.address import BARE, NO_CONTEXT_BEHIND, Address, address_in_order, address_of
-
-Times = dict[tuple[str, bytes], int]
-TIMES = 10_000  # headers that are kept, beside those of one batch: 2 MB
+from app.core.routing import address as routing
+from app.core.routing.address import BARE, NO_CONTEXT_BEHIND, WAYS, Address, Headers
 
 _TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
 
@@ -25,23 +24,19 @@ class RoutedRun(NamedTuple):
 
 
 class RunRouter:
-    """Routes runs of records. Keeps what the last records' headers say: records that came in together, of all
-    partitions, have the same header.
-    """
+    """Routes runs of records. Keeps the addresses of topics, as far as there is room."""
 
     def __init__(self) -> None:
-        self._times: Times = {}
+        self._topics: dict[bytes | None, Address] = {}
         self._clock = 0
 
     def begin(self, clock: int) -> None:
         """A batch begins at `clock`, milliseconds since 1970."""
-        if len(self._times) > TIMES or clock < self._clock:
-            self._times = {}
         self._clock = clock
 
     def route(self, records: Sequence[Record], annotated: list[Any]) -> RoutedRun:
         """Route the records. A record with more than what a gateway always gives is added to `annotated`."""
-        times, clock, latest = self._times, self._clock, self._clock + AHEAD_MS
+        topics, clock, latest = self._topics, self._clock, self._clock + AHEAD_MS
         addresses, arrivals, control = list[Address | None](), list[int](), list[Address | Rejected]()
         for record in records:
             headers = record.headers
@@ -51,10 +46,16 @@ class RunRouter:
                 if not EARLIEST_MS <= at <= latest:
                     at = clock
             elif len(headers) > 2 and headers[0][0] == TOPIC and headers[1][0] == KIND and headers[2][0] == INGEST:
-                address = address_in_order(record, headers, annotated)
-                at = times.get(headers[2]) or arrival(record, clock, times)
+                plain = len(headers) == 3 or (len(headers) == 4 and headers[3][0] in WAYS)
+                known = topics.get(headers[0][1]) if plain else None
+                address = known or self._in_order(record, headers, annotated, plain)
+                said, at = headers[2][1], -1
+                if said is not None and said.isdigit() and len(said) < MS_DIGITS:
+                    at = int(said)
+                if not EARLIEST_MS <= at <= latest:
+                    at = arrived_ms(record, clock)
             else:
-                address, at = address_of(record), arrival(record, clock, times)
+                address, at = routing.address_of(record), arrived_ms(record, clock)
                 if headers[-1][0] not in NO_CONTEXT_BEHIND:
                     annotated.append(record)
             if type(address) is Address and address.kind is _TELEMETRY:
@@ -64,3 +65,12 @@ class RunRouter:
                 control.append(address)
             arrivals.append(at)
         return RoutedRun(addresses, arrivals, iter(control))
+
+    def _in_order(self, record: Record, headers: Headers, annotated: list[Any], plain: bool) -> Address | Rejected:
+        """The address of a record of a topic that is not kept, or with headers of its own."""
+        address, topic = routing.address_in_order(record, headers, annotated), headers[0][1]
+        if plain and type(address) is Address and topic is not None and len(topic) <= CACHED_LENGTH:
+            if len(self._topics) >= CACHED_TOPICS:
+                self._topics.clear()
+            self._topics[topic] = address
+        return address

@@ -18,7 +18,7 @@ from app.core.routing.mqtt_topics import route as route_topic
 
 Headers = Sequence[tuple[str, bytes]]
 
-_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of these headers, or none, behind the first three
+WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of these headers, or none, behind the first three
 # A trace context comes behind these headers: a record whose last header is one of them has no trace context.
 NO_CONTEXT_BEHIND = frozenset((TOPIC, KIND, INGEST, PACKET_ID, RETAINED, GATEWAY))
 
@@ -69,7 +69,7 @@ def address_in_order(record: Record, headers: Headers, annotated: list[Any]) -> 
     if topic is None or len(topic) > CACHED_LENGTH:
         annotated.append(record)
         return address_of(record)
-    if count > 3 and (count > 4 or headers[3][0] not in _WAYS):
+    if count > 3 and (count > 4 or headers[3][0] not in WAYS):
         annotated.append(record)
         for name, _ in headers[3:]:
             if name == RETAINED:
