@@ -16,10 +16,12 @@ from typing import Annotated
 from msgspec import Struct
 
 from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.model.records import Rejected
+from app.core.decode.run_decoder import RunDecoder
+from app.core.model.records import Rejected, Row
 from app.core.presence.device_classes import NOBODY, DeviceClasses
 from app.core.presence.device_presence import PresenceLimits as PresenceLimits
-from app.core.processing.processor import Processor
+from app.core.processing.processor import SLICE, Processor
+from app.core.processing.run_routing import RunRouter
 from app.core.routing.address import Address, address_of
 from app.core.schema.column_types import Fields, Int32
 from app.core.schema.schema import Schema, schema_of
@@ -70,16 +72,17 @@ def sensors(count: int) -> list[Message]:
 
 
 def path(messages: Sequence[Message], schema: Schema = DEFAULT) -> None:
-    """Route, decode and make rows, a batch at a time."""
-    decoder, row = Decoder(DecodeLimits(), schema), schema.row
+    """Route, decode and make rows, a batch at a time, in the processor's slices."""
+    router, decoder = RunRouter(), RunDecoder(Decoder(DecodeLimits(), schema), schema)
     for start in range(0, len(messages), BATCH):
-        rows = []
-        for record in messages[start : start + BATCH]:
-            address = address_of(record)
-            assert type(address) is Address
-            reading = decoder.decode(record, address, NOW_MS)
-            assert type(reading) is not Rejected, reading
-            rows.append(row(reading))
+        router.begin(NOW_MS)
+        decoder.begin()
+        rows = list[Row | None]()
+        for at in range(start, min(start + BATCH, len(messages)), SLICE):
+            part = messages[at : at + SLICE]
+            routed = router.route(part, [])
+            rows += decoder.decode(part, routed.addresses, routed.arrivals).rows
+        assert None not in rows
 
 
 class Six(Struct):
