@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from app.core.decode import run_decoder
 from app.core.decode.decoder import DecodeLimits
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits
@@ -84,7 +86,10 @@ def test_every_state_is_read_and_written_as_it_was() -> None:
         assert encode(decode(value)) == value
 
 
-def test_a_worker_goes_on_from_the_states_of_an_earlier_one() -> None:
+@pytest.mark.parametrize("few", [0, 8, 10**6], ids=["together", "as it is", "alone"])
+def test_a_worker_goes_on_from_the_states_of_an_earlier_one(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the records of every batch are decoded together, and where each is decoded alone."""
+    monkeypatch.setattr(run_decoder, "FEW", few)
     table = states("before")
     book = RuleBook(DEFAULT)
     document = msgspec.json.encode(DOCUMENT).decode()
