@@ -1,10 +1,11 @@
 """The fetch of one poll of the worker: in, partitions and how many records; out, what is there, or comes in time."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from app.kafka.fetch.fetcher import take_ready
+from app.kafka.fetch.fetcher import take_ready, wait_ready
 
 
 class PollFetch:
@@ -28,10 +29,15 @@ class PollFetch:
         consumer = self._thread.consumer
         if self._thread.app.rebalancing:
             return {}
-        if consumer.flow_active and max_records:
-            ready = take_ready(client, consumer.limits.topic, active, max_records)
-            if ready:
-                return ready
+        most = max_records if consumer.flow_active else None
+        if most and (ready := take_ready(client, consumer.limits.topic, active, most)):
+            return ready
         async with self._waiting():
+            if most and timeout:
+                asked = time.monotonic()
+                found = await wait_ready(client, consumer.limits.topic, active, most, timeout)
+                if found is not None:
+                    return found
+                timeout = max(0.0, timeout - (time.monotonic() - asked))
             return await self._fetch(client, active, timeout, max_records)
         return {}

@@ -6,7 +6,6 @@ aiokafka's TopicPartition or Faust's TP, which are equal.
 """
 
 import asyncio
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from inspect import GEN_CREATED, getgeneratorstate
@@ -17,6 +16,8 @@ from weakref import ref
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
+
+from app.kafka.fetch.paced_fetch import FETCH_SECONDS, PacedFetch
 
 # How long Kafka may hold back its answer to a fetch that finds nothing new. Kafka answers one request of a connection
 # at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
@@ -38,7 +39,7 @@ def take_ready(client: Any, topic: str, active: Any, most: int, most_bytes: int 
     hundreds of times as large.
 
     aiokafka's fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300
-    bytes more; records that arrive while a poll waits still come that way.
+    bytes more.
     """
     taken: dict[Any, list[Any]] = {}
     fetcher = client._fetcher
@@ -74,6 +75,34 @@ def value_bytes(records: Sequence[Any]) -> int:
     return sum([len(record.value) for record in records if record.value is not None])
 
 
+async def wait_ready(client: Any, topic: str, active: Any, most: int, seconds: float) -> dict[Any, list[Any]] | None:
+    """Up to `most` records of the `active` partitions of `topic` that come within `seconds`; {} when none do.
+
+    None when aiokafka has to do something: with an error, records of others, a rebalance. Raises KafkaError.
+    """
+    fetcher = client._fetcher
+    if client._closed or fetcher._closed or fetcher._subscriptions.reassignment_in_progress:
+        return None
+    if any(tp in active or not fetcher._subscriptions.is_assigned(tp) for tp in fetcher._records):
+        return None  # take_ready has left it
+    with fetcher._subscriptions.fetch_context():  # who waits counts as polling
+        if not await _comes(fetcher, seconds):
+            return {}
+    return take_ready(client, topic, active, most) or None
+
+
+async def _comes(fetcher: Any, seconds: float) -> bool:
+    """Wait for what is fetched next; whether anything is, within `seconds`. Raises KafkaError."""
+    waiting = fetcher._create_fetch_waiter()
+    try:
+        await asyncio.wait({waiting}, timeout=seconds)
+        if waiting.done():
+            waiting.result()
+        return bool(waiting.done())
+    finally:
+        waiting.cancel()
+
+
 async def poll(client: Any, topic: str, most: int, most_bytes: int, seconds: float) -> Mapping[Any, list[Any]]:
     """Up to `most` records of `topic`, or about `most_bytes`, of the partitions that are ours: records fetched already,
     or else records that come within `seconds`; {} when none do, and while the group rebalances.
@@ -88,13 +117,7 @@ async def poll(client: Any, topic: str, most: int, most_bytes: int, seconds: flo
         await asyncio.sleep(min(seconds, REBALANCE_SECONDS))
         return {}
     if seconds > 0:
-        waiting = client._fetcher._create_fetch_waiter()
-        try:
-            await asyncio.wait({waiting}, timeout=seconds)
-            if waiting.done():
-                waiting.result()
-        finally:
-            waiting.cancel()
+        await _comes(client._fetcher, seconds)
         ready = take_ready(client, topic, client.assignment(), most, most_bytes)
     if ready or client._subscription.reassignment_in_progress:
         return ready
@@ -182,7 +205,7 @@ class BulkDecoder:
 
 
 def _holds_data(source: Any, batch: Any) -> bool:
-    """Whether records of the batch may be read: the batch is no marker, and of no transaction that was aborted."""
+    """Whether records of the batch may be read: it is no marker, and of no transaction that was aborted."""
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         source._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch and source._contains_abort_marker(batch):
@@ -195,8 +218,8 @@ def _holds_data(source: Any, batch: Any) -> bool:
 def fetched_bytes(client: Any) -> int:
     """Bytes of responses that still hold records not taken, of all partitions, compressed as on the wire.
 
-    A partition is fetched again only once its response is used up, so each partition has one response at most, of
-    IOT_KAFKA_MAX_FETCH_BYTES or one larger record. Called from the loop while the client's thread works.
+    A partition has one response at most, of IOT_KAFKA_MAX_FETCH_BYTES or one larger record. Called from the loop while
+    the client's thread works.
     """
     if client is None or client._fetcher is None:
         return 0
@@ -219,25 +242,9 @@ def partition_state(client: Any, tp: Any) -> Any:
     return assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
 
 
-FETCH_SECONDS = 0.005  # from one request to a broker to the next
-
-
 def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
     """Let a started client's requests to the same broker follow one another after `seconds` at the earliest."""
-    asked: dict[Any, float] = {}  # broker -> when the broker was asked last
-    ask = client._fetcher._proc_fetch_request
-
-    async def paced(assignment: Any, node_id: Any, request: Any) -> Any:
-        wait = asked.get(node_id, 0.0) + seconds - time.monotonic()
-        if wait > 0:
-            try:
-                await asyncio.sleep(wait)
-            except asyncio.CancelledError:  # as aiokafka answers a cancelled fetch: nothing new
-                return False
-        asked[node_id] = time.monotonic()
-        return await ask(assignment, node_id, request)
-
-    client._fetcher._proc_fetch_request = paced
+    client._fetcher._proc_fetch_request = PacedFetch(client._fetcher._proc_fetch_request, seconds)
 
 
 async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[Any, int]:

@@ -67,7 +67,7 @@ class KeptRecords:
 
 
 class LenientPartition(PartitionRecords):
-    """aiokafka's reader of a response, for polls that wait; BulkDecoder reads what is there without waiting."""
+    """aiokafka's reader of a response, for records of others; BulkDecoder reads those of our topic."""
 
     next_fetch_offset: int
 

@@ -18,9 +18,9 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
         self.times: list[float] = []
         self._seconds, self._now = seconds, 1000.0
-        monkeypatch.setattr("app.kafka.fetch.fetcher.time", SimpleNamespace(monotonic=lambda: self._now))
+        monkeypatch.setattr("app.kafka.fetch.paced_fetch.time", SimpleNamespace(monotonic=lambda: self._now))
         loop = SimpleNamespace(sleep=self._sleep, CancelledError=asyncio.CancelledError)
-        monkeypatch.setattr("app.kafka.fetch.fetcher.asyncio", loop)
+        monkeypatch.setattr("app.kafka.fetch.paced_fetch.asyncio", loop)
 
     async def _sleep(self, seconds: float) -> None:
         self._now += seconds

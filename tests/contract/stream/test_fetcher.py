@@ -1,13 +1,17 @@
 """Whole runs of records out of what aiokafka has fetched, and that nothing of a fetch stays in memory afterwards."""
 
+import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
@@ -126,3 +130,107 @@ def test_a_poll_that_waits_reads_it_too(at: int) -> None:
 def test_every_response_is_read_so() -> None:
     assert aiokafka_fetcher.MemoryRecords is KeptRecords
     assert aiokafka_fetcher.PartitionRecords is LenientPartition
+
+
+class Subscriptions:
+    """What a client knows of its group."""
+
+    reassignment_in_progress = False
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    @contextmanager
+    def fetch_context(self) -> Iterator[None]:
+        self.waiting += 1
+        yield
+        self.waiting -= 1
+
+    def is_assigned(self, tp: TP) -> bool:
+        return bool(tp.topic != "foreign")
+
+
+def idle_client(**records: Any) -> Any:
+    """A client that waits for Kafka; `records`: what it has fetched, by topic."""
+    inside = SimpleNamespace(_closed=False, _subscriptions=Subscriptions(), _loop=asyncio.get_running_loop())
+    inside._records = {TP(topic, 0): found for topic, found in records.items()}
+    inside._fetch_waiters = set()
+    inside._wait_consume_future, inside._notify = None, lambda future: None
+    inside._create_fetch_waiter = lambda: aiokafka_fetcher.Fetcher._create_fetch_waiter(inside)
+    return SimpleNamespace(_closed=False, _fetcher=inside)
+
+
+ACTIVE = {TP("t", 0), TP("elsewhere", 0)}
+
+
+async def come(client: Any, topic: str, found: Any) -> None:
+    """Kafka answers: `found` is there, and all who wait hear of it."""
+    client._fetcher._records[TP(topic, 0)] = found
+    for waiter in list(client._fetcher._fetch_waiters):
+        waiter.set_result(None)
+
+
+async def no_waiter(client: Any) -> None:
+    await asyncio.sleep(0)  # what is done takes itself out
+    assert not client._fetcher._fetch_waiters
+
+
+def result_of(source: Any) -> Any:
+    made = aiokafka_fetcher.FetchResult.__new__(aiokafka_fetcher.FetchResult)
+    made._partition_records, made._topic_partition = source, TP("t", 0)
+    made.check_assignment = lambda tp: True
+    made._update_position = lambda: None
+    return made
+
+
+async def test_records_that_come_while_a_poll_waits_come_in_runs() -> None:
+    client = idle_client()
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0))
+    await asyncio.sleep(0)
+    assert client._fetcher._subscriptions.waiting == 1
+    await come(client, "t", result_of(fetched(100, 50)))
+    found = await poll
+    assert found is not None
+    assert [record.offset for record in found[TP("t", 0)]] == list(range(100, 140))
+    assert client._fetcher._subscriptions.waiting == 0
+    await no_waiter(client)
+
+
+async def test_nothing_comes_in_time() -> None:
+    client = idle_client()
+    assert await fetcher.wait_ready(client, "t", ACTIVE, 40, 0.01) == {}
+    await no_waiter(client)
+
+
+@pytest.mark.parametrize("topic", ["t", "elsewhere", "foreign"])
+async def test_what_is_not_ours_to_read_is_left_to_aiokafka(topic: str) -> None:
+    error = aiokafka_fetcher.FetchError(error=KafkaError("refused"), backoff=0.1)
+    assert await fetcher.wait_ready(idle_client(**{topic: error}), "t", ACTIVE, 40, 30.0) is None  # there before
+    client = idle_client()
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0))
+    await asyncio.sleep(0)
+    await come(client, topic, error)
+    assert await poll is None
+    assert client._fetcher._records == {TP(topic, 0): error}
+
+
+async def test_a_poll_that_is_cancelled_or_refused_leaves_no_waiter() -> None:
+    client = idle_client()
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0))
+    await asyncio.sleep(0)
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    await no_waiter(client)
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0))
+    await asyncio.sleep(0)
+    for waiter in list(client._fetcher._fetch_waiters):
+        waiter.set_exception(KafkaError("not allowed"))
+    with pytest.raises(KafkaError, match="not allowed"):
+        await poll
+
+
+async def test_a_rebalance_is_left_to_aiokafka() -> None:
+    client = idle_client()
+    client._fetcher._subscriptions.reassignment_in_progress = True
+    assert await fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0) is None
