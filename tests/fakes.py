@@ -145,6 +145,7 @@ def _effect_fault(effect: Effect) -> str | None:
         Statement.INSERT_CONFIG: (1, 2, 4),
         Statement.UPSERT_STATUS: (5,),
         Statement.INSERT_STATUS: (5,),
+        Statement.INSERT_HISTORY: (12,),
     }.get(effect.statement, ())
     texts = (effect.args[index] for index in json_at if effect.args[index] is not None)
     return next((wrong for text in texts if (wrong := _json_fault(text))), None)

@@ -10,7 +10,11 @@ from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, wo
 from app.postgres.store.statements import STATEMENTS
 
 # By the names that an error shows; the second is what a worker reads before anything else.
-_PLANNED = {**{name.value: one.sql for name, one in STATEMENTS.items()}, "read_configs": ROWS_OF}
+_PLANNED = {
+    **{name.value: one.sql for name, one in STATEMENTS.items()},
+    **{f"{name.value}_together": one.together for name, one in STATEMENTS.items() if one.together},
+    "read_configs": ROWS_OF,
+}
 
 
 async def look(area: str, connection: Connection) -> list[Finding]:

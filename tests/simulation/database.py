@@ -20,6 +20,7 @@ from tests.simulation.world import World
 
 POISON = '"poison"'  # in extra_data: a CHECK constraint refuses the row
 _STATEMENTS = {" ".join(known.sql.split()): statement for statement, known in STATEMENTS.items()}
+_TOGETHER = {" ".join(known.together.split()): statement for statement, known in STATEMENTS.items() if known.together}
 
 Key = tuple[Any, str, str, int]
 
@@ -152,6 +153,10 @@ class Connection:
             return f"INSERT 0 {len(await self._insert(list(zip(*columns, strict=True))))}"
         if text.startswith("INSERT INTO raw_telemetry") and "FROM iot_batch" in text:
             return f"INSERT 0 {len(await self._insert(self._staged))}"
+        if (statement := _TOGETHER.get(text)) is not None:
+            every = list(zip(*columns, strict=True))
+            await self.ask(f"{statement} x{len(every)}", lambda: self._apply(statement, every))
+            return f"INSERT 0 {len(every)}"
         if (statement := _STATEMENTS.get(text)) is not None:
             await self.ask(f"{statement}", lambda: self._apply(statement, [columns]))
             return "INSERT 0 1"

@@ -34,6 +34,7 @@ from app.settings import Settings
 STAGING = "iot_batch"
 GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
 CLOSE_TIMEOUT = 2.0  # seconds for a farewell
+TOGETHER_MIN = 4  # from so many equal effects on one statement carries them out, if there is one for that
 RETURNED_ROWS = 64  # up to so many the database returns which are new: less work than BEGIN and COMMIT
 
 
@@ -50,8 +51,8 @@ class WriteSession:
         events: StoreEvents,
         table: str = TABLE,
     ) -> None:
-        """`schema` is the schema of the rows, `table` the SQL name of the table they go to; `keeps_state`: whether temp
-        tables and prepared statements outlive a transaction (not behind PgBouncer). `lease`: asked for before each.
+        """`schema` is that of the rows, `table` the SQL name of their table; `keeps_state`: temp tables and prepared
+        statements outlive a transaction (not behind PgBouncer). `lease`: asked for before each.
         """
         self.connection = connection
         self.keeps_state = keeps_state
@@ -60,15 +61,14 @@ class WriteSession:
         self.schema = schema
         self.direct = DirectCopy(self, events)
         names = ", ".join(f'"{name}"' for name in schema.names)
-        # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a
-        # duplicate too.
+        # The names are identifiers (schema.py). Without a conflict target any unique key of the table counts.
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
         into = f"INSERT INTO {table} ({names}) SELECT"
         self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
         self._unnest_returning = f"{self._unnest} RETURNING {', '.join(KEY)}"
         self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
         # The types that rows are encoded to, without constraints: the INSERT checks what else the table asks for.
-        typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
+        typed = ", ".join(map('"{}" {}'.format, schema.names, schema.types))
         self._stage = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} ({typed}) ON COMMIT"
 
     async def prepare(self) -> None:
@@ -105,8 +105,7 @@ class WriteSession:
         """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
 
         Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not say which
-        caller had it. Live traffic has hardly any duplicates, and a replay comes in batches too large to be grouped: so
-        no large statement pays for counting the rows of each caller.
+        caller had it. Live traffic has hardly any, and a replay comes in batches too large to be grouped.
         """
         rows = [row for one, _ in writes for row in one]
         effects = [effect for _, each in writes for effect in each]
@@ -173,13 +172,15 @@ class WriteSession:
         await self.connection.execute(f"TRUNCATE {STAGING}")
 
     async def apply(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects in their order, neighbours of one kind together."""
+        """Carry out the effects in their order, neighbours of one kind together. Raises DATABASE_ERRORS."""
         for statement, run in groupby(effects, key=lambda effect: effect.statement):
-            sql, every = STATEMENTS[statement].sql, [effect.args for effect in run]
-            if statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
-                await config_edits.carry_out(self.connection, sql, every, self._events)
+            known, every = STATEMENTS[statement], [effect.args for effect in run]
+            if known.together and len(every) >= TOGETHER_MIN:
+                await self.connection.execute(known.together, *_arrays(every))
+            elif statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
+                await config_edits.carry_out(self.connection, known.sql, every, self._events)
             else:
-                await self.connection.executemany(sql, every)
+                await self.connection.executemany(known.sql, every)
 
 
 class Lane:

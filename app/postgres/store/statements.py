@@ -8,11 +8,15 @@ from app.postgres.store import config_edits
 
 
 class SqlStatement(NamedTuple):
-    """`parameters` of $1, $2, ... in order: the column's name, for an error's words, and the Python type it takes."""
+    """`parameters` of $1, $2, ... in order: the column's name, for an error's words, and the Python type it takes.
+
+    `together`: the same for many at once, with an array for each parameter; empty where there is none.
+    """
 
     meaning: str
     parameters: Mapping[str, str]
     sql: str
+    together: str = ""
 
 
 _DEVICE = {"user_id": "str", "device_id": "str"}
@@ -175,6 +179,16 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
         INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value,
             threshold, event_time, first_seen, event)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb)
+        ON CONFLICT (alert_id, status, repeat) DO NOTHING""",
+        """
+        INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value,
+            threshold, event_time, first_seen, event)
+        SELECT alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value, threshold, event_time,
+            first_seen, event::jsonb
+        FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::double precision[], $10::double precision[], $11::timestamptz[], $12::timestamptz[], $13::text[])
+            AS new (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value, threshold,
+            event_time, first_seen, event)
         ON CONFLICT (alert_id, status, repeat) DO NOTHING""",
     ),
 }

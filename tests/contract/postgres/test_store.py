@@ -105,6 +105,11 @@ class Subject:
             return list(self.store.active_alerts.values())
         return await self.ask("SELECT * FROM active_alerts")
 
+    async def history(self) -> list[tuple[Any, ...]]:
+        if isinstance(self.store, FakeStore):
+            return [(*key[:2], event[7]) for key, event in self.store.history.items()]
+        return await self.ask("SELECT alert_id, status, message FROM alert_history")
+
     async def statuses(self) -> list[tuple[Any, ...]]:
         if isinstance(self.store, FakeStore):
             return list(self.store.statuses.values())
@@ -420,6 +425,27 @@ async def test_an_older_status_changes_nothing(subject: Subject) -> None:
     await subject.store.write([], [status("online", START)])
     await subject.store.write([], [status("offline", START - timedelta(seconds=1))])
     assert [kept[3] for kept in await subject.statuses()] == ["online"]
+
+
+async def test_many_events_of_history_at_once(subject: Subject) -> None:
+    """One that is stored stays as it is, and so does the first of two that are the same; the rest is stored."""
+    await subject.store.write([], [history("a1", "FIRING")])
+    many = [history(f"a{n % 7}", status) for n in range(20) for status in ("FIRING", "RESOLVED")]
+    changed = [Effect(one.statement, (*one.args[:7], "another text", *one.args[8:])) for one in many]
+    for effects in (many, changed):
+        assert await subject.store.write([row(1)], effects) in (WriteResult(1, 0), WriteResult(0, 1))
+        assert sorted(await subject.history()) == sorted(
+            (f"a{n}", status, "hot") for n in range(7) for status in ("FIRING", "RESOLVED")
+        )
+
+
+async def test_a_bad_event_among_many_is_refused_alone(subject: Subject) -> None:
+    many = [history(f"a{n}", "FIRING") for n in range(9)]
+    many[4] = Effect(many[4].statement, (*many[4].args[:12], '"\\u0000"'))
+    many[6] = Effect(many[6].statement, (*many[6].args[:12], "no JSON"))
+    written = await subject.store.write([row(1)], many)
+    assert (written.rows, [index for index, _ in written.refused_effects]) == (1, [4, 6])
+    assert len(await subject.history()) == 7
 
 
 async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subject) -> None:

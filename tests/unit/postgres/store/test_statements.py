@@ -15,5 +15,6 @@ def test_every_statement_has_an_entry() -> None:
 @pytest.mark.parametrize("statement", Statement)
 def test_every_parameter_of_the_sql_is_named(statement: Statement) -> None:
     entry = STATEMENTS[statement]
-    assert {int(number) for number in re.findall(r"\$(\d+)", entry.sql)} == set(range(1, len(entry.parameters) + 1))
+    for sql in filter(None, (entry.sql, entry.together)):
+        assert {int(number) for number in re.findall(r"\$(\d+)", sql)} == set(range(1, len(entry.parameters) + 1))
     assert entry.meaning
