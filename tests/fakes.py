@@ -139,6 +139,8 @@ def _effect_fault(effect: Effect) -> str | None:
     for value in effect.args:
         if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
             return "not text that the database can hold"
+    if effect.statement is Statement.INSERT_HISTORY and not 0 <= effect.args[2] < 2**31:
+        return "repeat: out of range"
     json_at = {
         Statement.UPSERT_CONFIG: (1, 2),
         Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 7),

@@ -439,13 +439,19 @@ async def test_many_events_of_history_at_once(subject: Subject) -> None:
         )
 
 
-async def test_a_bad_event_among_many_is_refused_alone(subject: Subject) -> None:
-    many = [history(f"a{n}", "FIRING") for n in range(9)]
-    many[4] = Effect(many[4].statement, (*many[4].args[:12], '"\\u0000"'))
-    many[6] = Effect(many[6].statement, (*many[6].args[:12], "no JSON"))
-    written = await subject.store.write([row(1)], many)
-    assert (written.rows, [index for index, _ in written.refused_effects]) == (1, [4, 6])
-    assert len(await subject.history()) == 7
+BAD_EVENTS = {12: ('"\\u0000"', "no JSON"), 7: ("a\0b", "\ud800"), 2: (2**31,)}  # argument -> what no column takes
+
+
+async def test_bad_events_among_many_are_refused_alone(subject: Subject) -> None:
+    many, bad = [history(f"a{n}", "FIRING") for n in range(12)], iter(range(1, 12, 2))
+    for at, values in BAD_EVENTS.items():
+        for value in values:
+            args = many[place := next(bad)].args
+            many[place] = Effect(Statement.INSERT_HISTORY, (*args[:at], value, *args[at + 1 :]))
+    for rows in (1, 0):  # and again, when all that is good is there
+        written = await subject.store.write([row(1)], many)
+        assert (written.rows, [index for index, _ in written.refused_effects]) == (rows, [1, 3, 5, 7, 9])
+        assert sorted(await subject.history()) == sorted((f"a{n}", "FIRING", "hot") for n in (0, 2, 4, 6, 8, 10, 11))
 
 
 async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subject) -> None:

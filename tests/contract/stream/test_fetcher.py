@@ -196,6 +196,29 @@ async def test_records_that_come_while_a_poll_waits_come_in_runs() -> None:
     await no_waiter(client)
 
 
+async def test_what_a_seek_or_a_pause_has_overtaken_is_taken_by_nobody() -> None:
+    """The response goes, so that its partition is fetched anew; the rest of the wait is aiokafka's."""
+    client, overtaken = idle_client(), result_of(fetched(100, 50))
+    overtaken.check_assignment = lambda tp: False
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", ACTIVE, 40, 30.0))
+    await asyncio.sleep(0)
+    await come(client, "t", overtaken)
+    assert await poll is None
+    assert client._fetcher._records == {}
+
+
+async def test_records_of_a_partition_without_room_stay() -> None:
+    client, kept = idle_client(), result_of(fetched(100, 50))
+    poll = asyncio.ensure_future(fetcher.wait_ready(client, "t", {TP("t", 1)}, 40, 30.0))
+    await asyncio.sleep(0)
+    await come(client, "t", kept)
+    assert await poll is None
+    assert client._fetcher._records == {TP("t", 0): kept}
+    assert await fetcher.wait_ready(client, "t", {TP("t", 1)}, 40, 0.01) == {}  # nor does a poll hurry for them
+    found = fetcher.take_ready(client, "t", ACTIVE, 100)
+    assert [record.offset for record in found[TP("t", 0)]] == list(range(100, 150))
+
+
 async def test_nothing_comes_in_time() -> None:
     client = idle_client()
     assert await fetcher.wait_ready(client, "t", ACTIVE, 40, 0.01) == {}
