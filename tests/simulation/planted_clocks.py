@@ -1,13 +1,14 @@
 """Bugs about time: limits by the wrong clock, and what is remembered of a device's clock that was set back."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 from unittest import mock
 
 from app.core.batch.batch import Batch
 from app.core.batch.output import BatchOutput
 from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.model.records import Reading, Record, Rejected
+from app.core.decode.run_decoder import DecodedRun, RunDecoder
+from app.core.model.records import Record
 from app.core.processing.processor import Processor
 from app.core.routing.address import Address
 from app.core.schema.schema import Schema
@@ -20,18 +21,20 @@ class HoldsTimesToTheClock(Processor):
 
     def __init__(self, limits: DecodeLimits, schema: Schema, *args: Any, **options: Any) -> None:
         super().__init__(limits, schema, *args, **options)
-        self._decoder = _Impatient(limits, schema)
+        self._decoder: _Impatient = _Impatient(Decoder(limits, schema), schema)
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        self._decoder.now_ms = int(now * 1000)  # type: ignore[attr-defined]
+        self._decoder.now_ms = int(now * 1000)
         return super().run_sliced(batch, now)
 
 
-class _Impatient(Decoder):
+class _Impatient(RunDecoder):
     now_ms = 0
 
-    def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
-        return super().decode(record, address, self.now_ms)
+    def decode(
+        self, records: Sequence[Record], addresses: Sequence[Address | None], arrivals: Sequence[int]
+    ) -> DecodedRun:
+        return super().decode(records, addresses, [self.now_ms] * len(arrivals))
 
 
 class ForgetsTheRun(SimStates):
