@@ -28,7 +28,8 @@ SELECT * FROM (VALUES
   (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a'),
   (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468'),
   (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43'),
-  (12, 'gateways', '10c8a885b41ba3f80e2f73c0725719a8314b5c7c93961a9d9aefc0f8c7d38383')
+  (12, 'gateways', '10c8a885b41ba3f80e2f73c0725719a8314b5c7c93961a9d9aefc0f8c7d38383'),
+  (13, 'mutes', '9f4ef042907b571fbf94bf23c90148a6e5602514f13fecc0c9417b5490689c95')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -60,7 +61,8 @@ CREATE TABLE IF NOT EXISTS user_configs (
   message_edited_at timestamptz,
   message_at        timestamptz,
   message_partition integer,
-  message_offset    bigint
+  message_offset    bigint,
+  mutes jsonb NOT NULL DEFAULT '[]'::jsonb  -- JSON array, see docs/alerts.md; no part of the configuration
 );
 ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEFAULT '[]'::jsonb,  -- not in 0.1.0
   ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -69,22 +71,26 @@ ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEF
   ADD COLUMN IF NOT EXISTS message_edited_at timestamptz,
   ADD COLUMN IF NOT EXISTS message_at timestamptz,
   ADD COLUMN IF NOT EXISTS message_partition integer,
-  ADD COLUMN IF NOT EXISTS message_offset bigint;
+  ADD COLUMN IF NOT EXISTS message_offset bigint,
+  ADD COLUMN IF NOT EXISTS mutes jsonb NOT NULL DEFAULT '[]'::jsonb;
 CREATE INDEX IF NOT EXISTS user_configs_updated_at_idx ON user_configs (updated_at);
 
 -- Workers ask for what changed by updated_at, so nobody else may set it: it moves with every change, and never back.
 CREATE OR REPLACE FUNCTION iot_touch_user_configs() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  edited boolean;
 BEGIN
   NEW.updated_at := clock_timestamp();
   IF TG_OP = 'UPDATE' THEN
-    IF (NEW.user_id, NEW.rules, NEW.maintenance, NEW.sampling)
-       IS NOT DISTINCT FROM (OLD.user_id, OLD.rules, OLD.maintenance, OLD.sampling) THEN
+    edited := (NEW.user_id, NEW.rules, NEW.maintenance, NEW.sampling)
+       IS DISTINCT FROM (OLD.user_id, OLD.rules, OLD.maintenance, OLD.sampling);
+    IF NOT edited AND NEW.mutes IS NOT DISTINCT FROM OLD.mutes THEN
       NEW.updated_at := OLD.updated_at;
     ELSE
       NEW.updated_at := greatest(NEW.updated_at, OLD.updated_at + interval '1 microsecond');
-      IF NEW.edited_at IS NOT DISTINCT FROM OLD.edited_at THEN
-        NEW.edited_at := clock_timestamp();
-      END IF;
+    END IF;
+    IF edited AND NEW.edited_at IS NOT DISTINCT FROM OLD.edited_at THEN
+      NEW.edited_at := clock_timestamp();
     END IF;
   END IF;
   RETURN NEW;
@@ -106,6 +112,23 @@ CREATE TABLE IF NOT EXISTS active_alerts (
   last_seen     timestamptz NOT NULL,
   state         text        NOT NULL,
   snoozed_until timestamptz,
+  way           text        NOT NULL DEFAULT '',
+  assignee      text,  -- who has acknowledged it, and what was said of it
+  comment       text,
+  PRIMARY KEY (user_id, device_id, rule_id, way)
+);
+ALTER TABLE active_alerts ADD COLUMN IF NOT EXISTS assignee text, ADD COLUMN IF NOT EXISTS comment text;
+
+-- Rules that are muted on a device, whether an alert is open or not: until then, or until somebody enables them. What is
+-- muted of more than that is in user_configs.mutes.
+CREATE TABLE IF NOT EXISTS muted_alerts (
+  user_id       text        NOT NULL,
+  device_id     text        NOT NULL,
+  rule_id       text        NOT NULL,
+  since         timestamptz NOT NULL,
+  snoozed_until timestamptz,
+  muted_by      text        NOT NULL DEFAULT '',
+  comment       text        NOT NULL DEFAULT '',
   way           text        NOT NULL DEFAULT '',
   PRIMARY KEY (user_id, device_id, rule_id, way)
 );
@@ -352,6 +375,7 @@ DECLARE
     ['iot_worker',   'SELECT, INSERT',                 'raw_telemetry'],
     ['iot_worker',   'SELECT, INSERT, UPDATE',         'user_configs'],
     ['iot_worker',   'SELECT, INSERT, UPDATE, DELETE', 'active_alerts'],
+    ['iot_worker',   'SELECT, INSERT, UPDATE, DELETE', 'muted_alerts'],
     ['iot_worker',   'SELECT, INSERT, UPDATE',         'device_status'],
     ['iot_worker',   'SELECT, INSERT, UPDATE',         'rolling_averages'],
     ['iot_worker',   'SELECT, INSERT',                 'alert_history'],
@@ -360,6 +384,7 @@ DECLARE
     ['iot_reader',   'SELECT',                         'raw_telemetry'],
     ['iot_reader',   'SELECT',                         'user_configs'],
     ['iot_reader',   'SELECT',                         'active_alerts'],
+    ['iot_reader',   'SELECT',                         'muted_alerts'],
     ['iot_reader',   'SELECT',                         'alert_history'],
     ['iot_reader',   'SELECT',                         'device_status'],
     ['iot_reader',   'SELECT',                         'rolling_averages'],
@@ -367,6 +392,7 @@ DECLARE
     ['iot_reader',   'SELECT',                         'telemetry_1h'],
     ['iot_dashboard', 'SELECT',                        'raw_telemetry'],
     ['iot_dashboard', 'SELECT',                        'active_alerts'],
+    ['iot_dashboard', 'SELECT',                        'muted_alerts'],
     ['iot_dashboard', 'SELECT',                        'alert_history'],
     ['iot_dashboard', 'SELECT',                        'device_status'],
     ['iot_dashboard', 'SELECT',                        'rolling_averages'],
@@ -375,6 +401,7 @@ DECLARE
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'gateway_tokens'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_configs'],
     ['iot_admin',    'SELECT',                         'active_alerts'],
+    ['iot_admin',    'SELECT',                         'muted_alerts'],
     ['iot_admin',    'SELECT',                         'alert_history'],
     ['iot_admin',    'SELECT',                         'device_status'],
     ['iot_admin',    'SELECT',                         'rolling_averages'],

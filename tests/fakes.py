@@ -28,6 +28,8 @@ class FakeStore:
         self.edited: dict[str, tuple[datetime, int, int]] = {}
         self.statuses: dict[tuple[str, str], tuple[Any, ...]] = {}  # by key and way
         self.active_alerts: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, rule and way
+        self.muted: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # the same; and mutes by user, rule and device
+        self.mutes: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         self.interrupt = interrupt or asyncio.Event()
         self.available = asyncio.Event()
@@ -96,11 +98,21 @@ class FakeStore:
                 stored = self.active_alerts.get((*args[:3], args[4]))
                 if stored is not None and (stored[8] <= args[3] or self._resolved(stored[3])):
                     del self.active_alerts[*args[:3], args[4]]
+            case Statement.UPSERT_MUTED_ALERT:
+                self.muted[*args[:3], args[7]] = args
+            case Statement.DELETE_MUTED_ALERT:
+                self.muted.pop(args, None)
+            case Statement.UPSERT_MUTE:
+                if args[:3] not in self.mutes or self.mutes[args[:3]][4] <= args[4]:
+                    self.mutes[args[:3]] = args
+            case Statement.DELETE_MUTE:
+                if args[:3] in self.mutes and self.mutes[args[:3]][4] <= args[3]:
+                    del self.mutes[args[:3]]
             case Statement.ADOPT_ACTIVE_ALERT:
                 stored = self.active_alerts.get((*args[:3], ""))
                 if stored is not None and stored[3] == args[3] and (*args[:3], "iot") not in self.active_alerts:
                     del self.active_alerts[*args[:3], ""]
-                    self.active_alerts[*args[:3], "iot"] = (*stored[:12], "iot")
+                    self.active_alerts[*args[:3], "iot"] = (*stored[:12], "iot", *stored[13:])
             case Statement.ADOPT_AVERAGES:
                 for key in [key for key in self.averages if (*key[:2], key[4]) == (*args, "")]:
                     if (*key[:4], "iot") not in self.averages:

@@ -38,6 +38,7 @@ class Database:
         self.on_average: Callable[[tuple[Any, ...]], None] = lambda row: None
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, rule and way
+        self.muted: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # the same
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
         self.owner: Connection | None = None
         self.on_begin: Callable[[Life], None] = lambda life: None
@@ -110,6 +111,10 @@ class Database:
                 stored = self.active.get((*args[:3], args[4]))
                 if stored is not None and (stored[8] <= args[3] or (stored[3], "RESOLVED", 0) in self.history):
                     del self.active[*args[:3], args[4]]
+            case Statement.UPSERT_MUTED_ALERT:
+                self.muted[*args[:3], args[7]] = tuple(args)
+            case Statement.DELETE_MUTED_ALERT:
+                self.muted.pop((*args[:3], args[3]), None)
             case Statement.INSERT_HISTORY:
                 self.history.add((args[0], args[1], args[2]))
             case _:

@@ -1,26 +1,29 @@
 """`users/{user}/alerts/manage` -> a Command, and what it does to a device's state.
 
 A command counts from the moment it entered Kafka, so that a replay says the same; readings meet it in offset order.
+A command for more than one rule on one device is a mute of the user (app.core.alerts.mute_commands).
 """
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from app.core.alerts.lifecycle import TRANSITIONS, Signal
-from app.core.model.alert_phase import Phase
+from app.core.alerts.muting import mute_episode
+from app.core.model.alert_event import MASS_RULE_ID
 from app.core.model.fault import printable
 from app.core.model.identity import ids_fault
-from app.core.model.namespaces import IOT, USERS
+from app.core.model.namespaces import FLEET, IOT, USERS
 from app.core.model.records import Reason, Record, Rejected, Stage
 from app.core.routing.address import Address
+from app.core.rules.mutes import ALL, PRESENCE
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState
 
 MINUTES_MAX = 525_600  # a year; to be quiet for good there is DISABLE
+NAME_MAX, COMMENT_MAX = 200, 1000  # characters
 _EXAMPLE = '{"device_id": "truck-1", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}'
 
 
@@ -42,6 +45,18 @@ class Command(Struct, frozen=True, gc=False):
     action: CommandAction
     until: int = 0  # end of a snooze, microseconds since 1970
     way: str = ""  # of the device: `users` or `iot`; empty when the command does not say
+    at: int = 0  # when it came in, ms since 1970
+    by: str = ""  # who gives it; of ACK, who sees to the alert
+    comment: str = ""
+    request_id: str = ""  # of a sender who wants an answer also to a command that is obeyed
+
+    @property
+    def broad(self) -> bool:
+        """Whether it is for more than one rule on one device, or for presence: no state of a device says that."""
+        return ALL in (self.device_id, self.rule_id) or self.rule_id in PRESENCE
+
+
+_Name = Annotated[str, Meta(max_length=NAME_MAX)]
 
 
 class _Payload(Struct):
@@ -52,6 +67,9 @@ class _Payload(Struct):
     user_id: str | None = None
     way: Literal["users", "iot"] | None = None
     node_id: str | None = None  # says `iot` too
+    by: _Name = ""
+    comment: Annotated[str, Meta(max_length=COMMENT_MAX)] = ""
+    request_id: _Name = ""
 
 
 _payload = msgspec.json.Decoder(_Payload).decode
@@ -77,16 +95,30 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
         return _refuse(
             record, f"node_id is {printable(found.node_id)}; that of iot/{{node}}/... is the user of the topic"
         )
+    minutes, until = found.duration_minutes, 0
+    if found.action is CommandAction.SNOOZE:
+        if minutes is None or not 0 < minutes <= MINUTES_MAX:
+            needed = f"above 0 and up to {MINUTES_MAX}"
+            return _refuse(record, f"SNOOZE needs duration_minutes, {needed}; here it is {printable(minutes)}")
+        until = at * 1000 + round(minutes * 60_000_000)
     way = IOT if found.node_id else found.way or ""
-    minutes = found.duration_minutes
-    if found.action is not CommandAction.SNOOZE:
-        return Command(user, found.device_id, found.rule_id, found.action, way=way)
-    if minutes is None or not 0 < minutes <= MINUTES_MAX:
-        return _refuse(
-            record, f"SNOOZE needs duration_minutes, above 0 and up to {MINUTES_MAX}; here it is {printable(minutes)}"
-        )
-    until = at * 1000 + round(minutes * 60_000_000)
-    return Command(user, found.device_id, found.rule_id, found.action, until, way)
+    ids = (user, found.device_id, found.rule_id)
+    made = Command(*ids, found.action, until, way, at, found.by, found.comment, found.request_id)
+    wrong = _problem(made)
+    return _refuse(record, wrong) if wrong else made
+
+
+def _problem(made: Command) -> str | None:
+    """What is wrong with a command whose fields are right one by one."""
+    if made.user_id == FLEET:
+        return f"the user {FLEET} stands for all users, whose alerts nobody mutes over MQTT"
+    if "\0" in made.rule_id + made.by + made.comment + made.request_id:
+        return "rule_id, by, comment or request_id contains U+0000; leave it out"
+    if made.broad and made.action is CommandAction.ACK:
+        return "ACK is for the open alert of one rule on one device: name both"
+    if made.rule_id == MASS_RULE_ID and made.device_id != ALL:
+        return f"{MASS_RULE_ID} is of no single device: its device_id is {ALL}"
+    return None
 
 
 def is_open(state: DeviceState, rule_id: str) -> bool:
@@ -116,15 +148,18 @@ def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], off
         state.touched[rule.id] = episode
         if given.action is CommandAction.ACK:
             episode.acked = True
+            state.acks.pop(rule.id, None)
+            if given.by or given.comment:
+                state.acks[rule.id] = (given.by, given.comment)
         elif given.action is not CommandAction.ENABLE:
-            after, _ = TRANSITIONS[episode.phase, Signal.MUTE]
-            episode.muted = after is Phase.MUTED
+            mute_episode(episode)
     _remember(state, given, rule)
     return None
 
 
 def _remember(state: DeviceState, given: Command, rule: Rule) -> None:
     note = state.note(rule.id, rule.fingerprint)
+    state.unmuted.discard(rule.id)  # what the command does to its row counts
     match given.action:
         case CommandAction.SNOOZE:
             note.snoozed_until = given.until

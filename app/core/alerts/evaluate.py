@@ -9,10 +9,12 @@ whole state that the batch before left. Every duration is a span of event time, 
 and ends by arrival. Between two readings nothing happens, but for an alert that goes stale (app.core.alerts.staleness).
 """
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.core.alerts.events import event_of, fill_message, open_episode
+from app.core.alerts.events import event_of, fill_message, name_assignees, open_episode
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
+from app.core.alerts.muting import hold_muted
 from app.core.alerts.signals import clearing, counted, escalates, holding
 from app.core.model.alert_event import AlertEvent, Cause, Status, Value
 from app.core.model.alert_phase import Phase
@@ -20,6 +22,7 @@ from app.core.model.records import Reading
 from app.core.model.times import micros
 from app.core.rules.conditions import Shown
 from app.core.rules.maintenance import Span
+from app.core.rules.mutes import Mute
 from app.core.rules.prefilter import Prefilter, any_holds
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState
@@ -35,13 +38,14 @@ def evaluate(
     quiet: Prefilter | None = None,
     maintenance: tuple[Span, ...] = (),
     at: int = 0,
+    mutes: tuple[Mute, ...] = (),
 ) -> tuple[AlertEvent, ...]:
     """Apply one reading to its device's state, in place, and return the alerts that the reading causes, in order.
 
     `rules` are the device's own (`compile_for`), `quiet` is their `prefilter_for`, made once by a caller in a hurry;
     `offset` is the record's, in the one partition of the device; `maintenance` gives the spans of event time in which
-    alerts are suppressed instead of sent; `at` is when the record came in, in ms since 1970, and ends snoozes; 0: the
-    reading's own time does.
+    alerts are suppressed instead of sent; `at` is when the record came in, in ms since 1970, and ends snoozes and
+    `mutes`, which are the user's for this device; 0: the reading's own time does.
     """
     if offset <= state.applied_offset:
         return ()
@@ -52,11 +56,16 @@ def evaluate(
     state.latest = time
     if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
         return ()
-    return tuple(_transitions(state, reading, rules, maintenance, at))
+    return tuple(_transitions(state, reading, rules, maintenance, at, mutes))
 
 
 def _transitions(
-    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], maintenance: tuple[Span, ...], at: int
+    state: DeviceState,
+    reading: Reading,
+    rules: tuple[Rule, ...],
+    maintenance: tuple[Span, ...],
+    at: int,
+    mutes: tuple[Mute, ...],
 ) -> list[AlertEvent]:
     now, events = micros(reading.time), list[AlertEvent]()
     suppress = any(begin <= now < end for begin, end in maintenance)
@@ -64,6 +73,9 @@ def _transitions(
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
     if state.notes:
         _end_snoozes(state, at * 1000)
+    if mutes or state.held:
+        hold_muted(state, rules, mutes, at * 1000 or now)
+    acks = dict(state.acks) if state.acks else None
     for rule in rules:
         value = rule.read(reading)
         if value is None:  # missing, or of another kind: the reading says nothing about the condition
@@ -75,7 +87,7 @@ def _transitions(
         shown = rule.condition.show(value, verdict)
         if shown is not None:  # None: the value is NaN or beyond float64
             _transition(state, reading, now, rule, episode, verdict, shown, events, suppress)
-    return events
+    return name_assignees(events, acks) if acks else events
 
 
 def _transition(
@@ -93,6 +105,8 @@ def _transition(
     before = Phase.NORMAL if episode is None else episode.phase
     episode = episode or _opened(state, reading, now, rule, shown)
     note = state.notes.get(rule.id, NOTHING)
+    if rule.id in state.held:  # as if the device's own rule were snoozed
+        note = msgspec.structs.replace(note, snoozed_until=max(note.snoozed_until, state.held[rule.id]))
     if verdict:
         episode.value, episode.threshold = shown
         episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back
@@ -185,6 +199,8 @@ def _end_changed(
     """End the episodes of rules that are gone, are no longer for this device, or mean something else now."""
     for rule_id, note in tuple(state.notes.items()):
         if fingerprints.get(rule_id) != note.fingerprint:
+            if note.disabled or note.snoozed_until:
+                state.unmuted.add(rule_id)
             del state.notes[rule_id]
     for rule_id, episode in tuple(state.episodes.items()):
         if fingerprints.get(rule_id) == episode.fingerprint:
@@ -198,13 +214,15 @@ def _end_changed(
 
 def _end_snoozes(state: DeviceState, now: int) -> None:
     """End what was snoozed until `now`, a time of arrival: the clock of a device that lags would keep it on."""
-    for note in state.notes.values():
-        if note.snoozed_until <= now:
+    for rule_id, note in state.notes.items():
+        if note.snoozed_until and note.snoozed_until <= now:
             note.snoozed_until = 0
+            state.unmuted.add(rule_id)
 
 
 def _close(state: DeviceState, rule_id: str, now: int) -> None:
     episode = state.episodes.pop(rule_id)
+    state.acks.pop(rule_id, None)
     state.episodes_changed = True
     nth = _nth(state, rule_id, now)
     if state.instants:

@@ -1,7 +1,9 @@
 """The alert events of an episode: its opening, and every later event."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.core.model.alert_event import AlertEvent, Cause, Status, Value, alert_id
@@ -9,6 +11,7 @@ from app.core.model.records import Reading
 from app.core.model.times import micros, moment
 from app.core.rules.messages import AlertFacts, Fill
 from app.core.rules.rule import Rule
+from app.core.state.device_state import Ack
 from app.core.state.episode import Episode
 
 
@@ -58,6 +61,17 @@ def event_of(
         repeat=UNSET if once else episode.repeat,
         suppressed=episode.suppressed or UNSET,
     )
+
+
+def name_assignees(events: Iterable[AlertEvent], acks: Mapping[str, Ack]) -> list[AlertEvent]:
+    """The events of a device, each with what was said with the ACK of its alert; `acks` are by rule id."""
+    named = []
+    for event in events:
+        assignee, comment = acks.get(event.rule_id, ("", ""))
+        if assignee or comment:
+            event = msgspec.structs.replace(event, assignee=assignee or UNSET, comment=comment or UNSET)
+        named.append(event)
+    return named
 
 
 def _text(time: datetime) -> str:

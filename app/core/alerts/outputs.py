@@ -11,9 +11,10 @@ from app.core.model.alert_event import AlertEvent, Value, outbox_key, to_json
 from app.core.model.namespaces import user_of, way_of
 from app.core.model.records import Record
 from app.core.model.times import micros, moment
+from app.core.rules.mutes import FOREVER
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
-from app.core.state.rule_memory import NOTHING, RuleMemory
+from app.core.state.rule_memory import NOTHING
 
 
 def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
@@ -30,9 +31,18 @@ def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[E
         texts = (episode.alert_id, episode.severity, episode.message)
         numbers = (number(episode.value), number(episode.threshold))
         times = (moment(episode.first_seen), moment(episode.last_seen))
-        until = moment(note.snoozed_until) if note.snoozed_until > now else None
-        args = (*key, *texts, *numbers, *times, _word(episode, note, now), until, way)
-        yield Effect(Statement.UPSERT_ACTIVE_ALERT, args)
+        snoozed_until = max(note.snoozed_until, state.held.get(rule_id, 0))
+        word = _word(episode, note.disabled, snoozed_until, now)
+        until = moment(snoozed_until) if now < snoozed_until < FOREVER else None
+        assignee, comment = state.acks.get(rule_id, ("", ""))
+        said = (assignee or None, comment or None)
+        yield Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, *numbers, *times, word, until, way, *said))
+
+
+def unmuted_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
+    """Yield an effect for each rule of the device whose snooze or DISABLE is over since the state was persisted."""
+    for rule_id in sorted(state.unmuted):
+        yield Effect(Statement.DELETE_MUTED_ALERT, (user_of(owner), device_id, rule_id, way_of(owner)))
 
 
 def adopted(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
@@ -63,11 +73,11 @@ def number(value: Value) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _word(episode: Episode, note: RuleMemory, now: int) -> str:
+def _word(episode: Episode, disabled: bool, snoozed_until: int, now: int) -> str:
     """active_alerts.state: what an operator has to know first."""
-    if note.disabled:
+    if disabled or snoozed_until >= FOREVER:
         return "DISABLED"
-    if note.snoozed_until > now:
+    if snoozed_until > now:
         return "SNOOZED"
     if episode.suppressed:
         return "SUPPRESSED"

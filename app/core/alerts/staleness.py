@@ -2,14 +2,16 @@
 
 import msgspec
 
-from app.core.alerts.events import event_of
+from app.core.alerts.events import event_of, name_assignees
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
+from app.core.alerts.muting import hold_rule
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
 from app.core.model.inactivity_claim import InactivityClaim, of_this_log
 from app.core.model.records import Reading, Record
 from app.core.model.times import moment
 from app.core.rules.maintenance import Span
+from app.core.rules.mutes import Mute, muted_until
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
@@ -22,11 +24,12 @@ def mark_stale(
     record: Record,
     at: int,
     maintenance: tuple[Span, ...] = (),
+    mutes: tuple[Mute, ...] = (),
 ) -> tuple[AlertEvent, ...]:
     """Apply a `no_data` claim to its device's state, in place; `record`, the claim's, came in `at`, in ms since 1970.
 
     An alert stays as it was when a reading has come since, when the alert is closed, when its rule has no
-    no_data_seconds any more, and in a maintenance window.
+    no_data_seconds any more, and in a maintenance window. What the user has muted is muted, and not sent.
     """
     now = at * 1000
     if record.offset <= state.applied_offset or not of_this_log(claim, record):
@@ -41,8 +44,11 @@ def mark_stale(
         if goes_stale(rule, episode):
             state.applied_offset = record.offset
             state.touched[rule.id] = episode
+            if until := muted_until(mutes, rule.id, now):
+                hold_rule(state, rule, until)
+                continue
             events.append(_stale(rule.id, episode, claim, now))
-    return tuple(events)
+    return tuple(name_assignees(events, state.acks) if state.acks else events)
 
 
 def goes_stale(rule: Rule, episode: Episode) -> bool:

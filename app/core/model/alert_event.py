@@ -70,6 +70,8 @@ class AlertEvent(Struct, frozen=True, gc=False):
     age_seconds: float | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
     way: str | UnsetType = UNSET  # "iot" of a device of iot/{node}/{sensor}
+    assignee: str | UnsetType = UNSET  # who has acknowledged the alert, and what was said of it
+    comment: str | UnsetType = UNSET
 
 
 def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: int = 0, way: str = "") -> str:

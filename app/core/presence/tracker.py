@@ -11,21 +11,30 @@ import msgspec
 from app.core.alerts.outputs import emit
 from app.core.batch.effects import Effect, Statement
 from app.core.batch.output import BatchOutput
-from app.core.model.alert_event import MASS_RULE_ID, AlertEvent, Status, alert_id
+from app.core.model.alert_event import MASS_RULE_ID, OFFLINE_RULE_ID, AlertEvent, Status, alert_id
 from app.core.model.inactivity_claim import InactivityClaim, of_this_log
 from app.core.model.namespaces import way_of
 from app.core.model.records import Record
 from app.core.presence.device_presence import DevicePresence, Name, encode
 from app.core.presence.last_will import says_offline
 from app.core.presence.registry import UNWATCHED, PresenceRegistry
+from app.core.rules.mutes import FOREVER
+
+MutedUntil = Callable[[Name, str, float], int]  # see app.core.user_config.rulebook.RuleBook.muted_until
 
 
 class PresenceTracker:
     """Turns records and claims into online and offline. Has no state of its own."""
 
-    def __init__(self, note_every: float, in_maintenance: Callable[[Name, float], bool]) -> None:
+    def __init__(
+        self,
+        note_every: float,
+        in_maintenance: Callable[[Name, float], bool],
+        muted_until: MutedUntil = lambda *_: 0,
+    ) -> None:
         """Every `note_every` seconds the `last_seen` of a device that stays online is noted."""
         self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
+        self._muted_until = muted_until
 
     def on_record(
         self,
@@ -116,7 +125,8 @@ class PresenceTracker:
         presence.claimed = False
         if not presence.online or not of_this_log(claim, record) or at <= presence.history_ms:
             return False
-        if presence.latest >= claim.up_to or self._in_maintenance(presence.name, at / 1000):
+        waits = self._in_maintenance(presence.name, at / 1000) or self._snoozed(presence.name, at)
+        if presence.latest >= claim.up_to or waits:
             if presence.seen_at:
                 registry.arm(presence)
             return False
@@ -156,6 +166,8 @@ class PresenceTracker:
         begins = claim.what == "mass"
         if record.offset <= presence.applied or at <= presence.history_ms or begins is not presence.online:
             return False
+        if begins and self._muted_until((claim.user_id, ""), MASS_RULE_ID, at / 1000):
+            return False  # the claim comes again
         presence.online, presence.applied = not begins, record.offset
         if begins:
             presence.since_ms = max(at, presence.since_ms + 1)
@@ -176,8 +188,13 @@ class PresenceTracker:
         presence.offline_now(record.offset, since_ms)
         registry.falls_silent(presence)
         presence.alert &= not self._in_maintenance(presence.name, at / 1000)
+        presence.alert &= not self._muted_until(presence.name, OFFLINE_RULE_ID, at / 1000)
         if presence.alert:
             self._emit(work, record, at, presence, Status.FIRING)
+
+    def _snoozed(self, name: Name, at: int) -> bool:
+        """Whether the device is to be reported once a time is over; what is disabled is noted as offline at once."""
+        return 0 < self._muted_until(name, OFFLINE_RULE_ID, at / 1000) < FOREVER
 
     def _emit(
         self,
@@ -210,7 +227,8 @@ def _active(event: AlertEvent, way: str) -> Effect:
         return Effect(Statement.DELETE_ACTIVE_ALERT, (*key, event.event_time, way))
     texts = (event.alert_id, event.severity, event.message)
     times = (event.first_seen, event.first_seen)
-    return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, Status.FIRING.value, None, way))
+    rest = (Status.FIRING.value, None, way, None, None)
+    return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, *rest))
 
 
 def _words(claim: InactivityClaim) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.core.alerts.outputs import active_effects
+from app.core.alerts.outputs import active_effects, unmuted_effects
 from app.core.batch.batch import Batch
 from app.core.batch.effects import Effect
 from app.core.batch.output import BatchOutput
@@ -45,6 +45,8 @@ def _encode_moved(context: BatchContext, devices: DeviceCache) -> None:
                 output.alert_effects += active_effects(state, *device.name)
                 if device.watch.no_data:
                     _set_alarms(context, device, state.touched)
+            if state.unmuted:
+                output.alert_effects += unmuted_effects(state, *device.name)
             if state.sampled and device.watch.sampling:
                 averages += average_effects(state, device.watch.sampling, *device.name)
             state.mark_persisted()

@@ -1,22 +1,24 @@
 """Records that are no telemetry, one by one: commands, claims of silence, statuses and rule changes."""
 
-from app.core.alerts.commands import Command, apply_command, command, is_open
+from app.core.alerts.commands import Command, CommandAction, apply_command, command, is_open
+from app.core.alerts.mute_commands import mute_effect, muted_effect, unknown_rule
 from app.core.alerts.outputs import emit
 from app.core.alerts.staleness import mark_stale
+from app.core.batch.effects import Effect
 from app.core.batch.output import EMPTY, FORWARDED, HISTORY, Forward
 from app.core.model.arrival import INGEST
 from app.core.model.fault import printable
 from app.core.model.headers import PACKET_ID, REDELIVERED
 from app.core.model.inactivity_claim import claim_of
 from app.core.model.keys import device_key
-from app.core.model.namespaces import IOT, USERS, owner_of
+from app.core.model.namespaces import IOT, USERS, owner_of, way_of
 from app.core.model.records import Kind, Reason, Record, Rejected, Stage
 from app.core.presence.tracker import PresenceTracker
 from app.core.processing.batch_context import BatchContext
 from app.core.processing.cached_device import CachedDevice, PartitionState
 from app.core.processing.control_effects import config_effect, status_effect
 from app.core.processing.device_cache import DeviceCache
-from app.core.processing.replies import answer
+from app.core.processing.replies import answer, obeyed
 from app.core.routing.address import Address
 from app.core.schema.schema import Schema
 from app.core.state.device_state import DeviceState
@@ -50,7 +52,12 @@ class ControlRecords:
         if isinstance(found, Rejected):
             _refuse(batch, found, address, at)
             return
+        if found.broad:
+            self._mute(batch, record, address, found)
+            return
         wrong = f"no reading of device {printable(found.device_id)} has come here under a rule"
+        if found.action is not CommandAction.ACK and not found.way:
+            wrong += '; say "way": "users" or "iot" to mute it before its first'
         meant = self._meant(batch.partition, found)
         for device, state in meant:
             again = record.offset <= state.applied_offset or (len(meant) > 1 and record.offset <= batch.partition.mark)
@@ -59,6 +66,8 @@ class ControlRecords:
                 output.commands.append(record)
                 output.commands_again += again
                 batch.move(device)
+                if not again:
+                    self._obeyed(batch, record, found, muted_effect(found, way_of(device.name[0])))
                 return
             wrong = refusal
         if found.way != USERS and record.key == device_key(found.user_id, found.device_id):
@@ -69,11 +78,34 @@ class ControlRecords:
         refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, wrong)
         _refuse(batch, refused, address, at, found.user_id)
 
+    def _mute(self, batch: BatchContext, record: Record, address: Address, found: Command) -> None:
+        """Mute more than a rule on a device, or end such a mute: the user's mutes come to all workers by the table."""
+        wrong = unknown_rule(found, self._devices.rules_of(found.user_id))
+        if wrong is not None and found.action is not CommandAction.ENABLE:
+            refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, wrong)
+            _refuse(batch, refused, address, found.at, found.user_id)
+        elif record.offset <= batch.partition.mark:
+            batch.output.commands.append(record)
+            batch.output.commands_again += 1
+        else:
+            batch.output.effects.append(mute_effect(found))
+            batch.output.effect_sources.append(record)
+            self._obeyed(batch, record, found)
+
+    def _obeyed(self, batch: BatchContext, record: Record, found: Command, effect: Effect | None = None) -> None:
+        """A command was obeyed, for the first time: its row, and the answer if its sender waits for one."""
+        if effect is not None:
+            batch.output.alert_effects.append(effect)
+        if (reply := obeyed(found, batch.partition.number, record.offset)) is not None:
+            batch.output.answers.append(reply)
+
     def _meant(self, partition: PartitionState, found: Command) -> list[tuple[CachedDevice, DeviceState]]:
         """The devices of this partition that a command may be for; first the devices with an open alert of the rule."""
         ways = (found.way,) if found.way else (USERS, IOT)
         names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
         known = [self._devices.known(partition, name) for name in names]
+        if found.way and known == [None] and found.action is not CommandAction.ACK:  # before its first reading
+            known = [self._devices.watched(partition, names[0])]
         meant = [(device, device.state) for device in known if device is not None and device.state is not None]
         return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
 
@@ -87,9 +119,10 @@ class ControlRecords:
         if claim.what == "no_data":
             device = self._devices.known(partition, claim.name)
             if device is not None and device.state is not None:
-                events = mark_stale(device.state, claim, device.watch.rules, record, at, device.watch.maintenance)
+                watch, state = device.watch, device.state
+                events = mark_stale(state, claim, watch.rules, record, at, watch.maintenance, watch.mutes)
                 emit(output, record, events, claim.way)
-                if events:
+                if state.applied_offset == record.offset:
                     batch.move(device)
         elif self._watching:
             decide = self._tracker.on_inactivity_claim if claim.what == "offline" else self._tracker.on_mass_claim

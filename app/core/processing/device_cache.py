@@ -17,6 +17,7 @@ from app.core.presence.registry import MASS_PREFIX, UNWATCHED, PresenceRegistry
 from app.core.processing.cached_device import CachedDevice, Name, PartitionState, key_of, name_of
 from app.core.processing.device_limit import DeviceLimit
 from app.core.processing.eviction import EvictionPool
+from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState, at_rest, decode
 from app.core.state.keys import MARK_KEY, mark_of
 from app.core.state.partition_log import LOG_KEY, PartitionLog, noted
@@ -191,6 +192,15 @@ class DeviceCache:
                 if (device := partition.devices.get(presence.name)) is not None:
                     device.presence = None
             self._kept.more_stored()
+
+    def rules_of(self, user_id: str) -> tuple[Rule, ...]:
+        """All rules of a user, those of all users too."""
+        found = self._rules.in_force(user_id).rules
+        return found.rules if found else ()
+
+    def muted_until(self, name: Name, rule_id: str, seconds: float) -> int:
+        """As RuleBook.muted_until says of the device."""
+        return self._rules.muted_until(name, rule_id, seconds)
 
     def in_maintenance(self, name: Name, seconds: float) -> bool:
         """Whether the device is in a maintenance window at event time `seconds` since 1970."""

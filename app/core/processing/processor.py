@@ -64,7 +64,7 @@ class Processor:
         self._rules = rules
         self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home, limit)
         self._devices = self.partitions
-        self._watching, tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
+        self._watching, tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance, rules.muted_until)
         self._step, self._presence = ReadingStep(set_back_after), PresenceStep(tracker)
         self._other = ControlRecords(self._devices, tracker, schema, watching=classes.watching)
 

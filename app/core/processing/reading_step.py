@@ -41,7 +41,7 @@ class ReadingStep:
             if found is not None:
                 batch.output.set_back.append(found)
         if watch.sampling is None:
-            events = evaluate(state, reading, watch.rules, offset, watch.quiet, watch.maintenance, at)
+            events = evaluate(state, reading, watch.rules, offset, watch.quiet, watch.maintenance, at, watch.mutes)
         else:
             events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, offset, at)
             if dropped:

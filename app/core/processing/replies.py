@@ -1,11 +1,12 @@
-"""The reply to the sender of refused rules or a refused command: a message on a topic beside that of the request."""
+"""The reply to the sender of refused rules or a command: a message on a topic beside that of the request."""
 
 from datetime import datetime
 from hashlib import blake2b
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from app.core.alerts.commands import NAME_MAX, Command
 from app.core.model.arrival import moment_of
 from app.core.model.fault import printable
 from app.core.model.identity import bad_character
@@ -26,6 +27,28 @@ class RefusalBody(Struct):
     error: str
     payload: str
     received: datetime | None
+    request_id: str | UnsetType = UNSET  # of the command, if it had one
+
+
+class ObeyedBody(Struct):
+    """What is published of a command that was obeyed, to a sender who asked for it."""
+
+    id: str
+    request_id: str
+    status: str  # "obeyed"
+    received: datetime
+
+
+class _Asked(Struct):
+    request_id: str = ""
+
+
+def obeyed(given: Command, partition: int, offset: int) -> Reply | None:
+    """The answer to a command that was obeyed, the record at `offset` of `partition`; None: nobody asked for one."""
+    if not given.request_id:
+        return None
+    body = ObeyedBody("", given.request_id, "obeyed", moment_of(given.at))
+    return _answer(given.user_id, _TOPICS[Kind.ALERTS_MANAGE], body, partition, offset)
 
 
 def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Reply | None:
@@ -38,13 +61,14 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
         return None
     record = rejected.record
     payload = printable(record.value or b"", PAYLOAD_MAX)
-    body = RefusalBody("", rejected.reason, rejected.detail, payload, moment_of(at))
+    asked = (_request_id(record.value or b"") if kind is Kind.ALERTS_MANAGE else "") or UNSET
+    body = RefusalBody("", rejected.reason, rejected.detail, payload, moment_of(at), asked)
     return _answer(user_id, topic, body, partition, record.offset)
 
 
 def answer_to_edit(refusal: RefusedRevision) -> Reply | None:
     """The answer to a configuration that was written into user_configs by hand; every worker gives it the same id."""
-    user_id, text, edited, _ = refusal.change
+    user_id, text, edited, *_ = refusal.change
     if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
         return None
     payload = printable((text or "").encode(), PAYLOAD_MAX)
@@ -52,7 +76,14 @@ def answer_to_edit(refusal: RefusedRevision) -> Reply | None:
     return _answer(user_id, _TOPICS[Kind.CONFIG], body, edited.isoformat())
 
 
-def _answer(user_id: str, topic: str, body: RefusalBody, *place: str | int) -> Reply:
+def _request_id(payload: bytes) -> str:
+    try:
+        return msgspec.json.decode(payload, type=_Asked).request_id[:NAME_MAX]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+
+
+def _answer(user_id: str, topic: str, body: RefusalBody | ObeyedBody, *place: str | int) -> Reply:
     """The reply with this body; its id is a digest that `place`, where the request was found, makes unique."""
     body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
     return Reply(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")

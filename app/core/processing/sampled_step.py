@@ -16,6 +16,7 @@ from app.core.model.records import Reading
 from app.core.model.times import micros
 from app.core.rules.field_readers import reportable
 from app.core.rules.maintenance import Span
+from app.core.rules.mutes import Mute
 from app.core.rules.prefilter import Prefilter
 from app.core.rules.rule import Rule
 from app.core.sampling.change_of_value import Policy, StoredChain
@@ -45,6 +46,10 @@ class Rules(Protocol):
         the second.
         """
 
+    @property
+    def mutes(self) -> tuple[Mute, ...]:
+        """The user's mutes that take in the device."""
+
 
 def evaluate_sampled(
     state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int, at: int = 0
@@ -69,7 +74,7 @@ def evaluate_sampled(
         samples.windows = {}
     shown = with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
     before, state.episodes_changed = state.episodes_changed, False
-    events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance, at)
+    events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance, at, rules.mutes)
     spoke = bool(events) or state.episodes_changed
     state.episodes_changed = state.episodes_changed or before
     return events, _drops(samples, reading, sampling.policy, offset, late, spoke)

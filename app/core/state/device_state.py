@@ -15,6 +15,7 @@ from app.core.state.samples import Samples
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
+Ack = tuple[str, str]  # who sees to the alert; a comment
 _SHORT = b"\x93"  # how an encoded state begins that has neither episodes nor anything after them
 _NOTHING = msgspec.Raw()
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -36,6 +37,11 @@ class DeviceState:
     notes: dict[str, RuleMemory] = field(default_factory=dict)  # by rule id
     # Rule id -> the episode that was sent, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
+    acks: dict[str, Ack] = field(default_factory=dict)  # of open alerts, by rule id, if anything was said with ACK
+    # Until when the user's mutes (app.core.rules.mutes) hold as of the latest reading, by rule id; microseconds.
+    held: dict[str, int] = field(default_factory=dict, compare=False)
+    # Ids of rules whose snooze or DISABLE is over, since `decode` or `mark_persisted`: their rows go.
+    unmuted: set[str] = field(default_factory=set, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     way: str = field(default="", compare=False)  # of the device (app.core.model.namespaces), as its key says
     persisted_offset: int = -1  # applied_offset at `decode` or `mark_persisted`
@@ -80,6 +86,8 @@ class DeviceState:
         self.episodes_changed = self.sampled = False
         if self.touched:
             self.touched = {}
+        if self.unmuted:
+            self.unmuted = set()
 
     def note(self, rule_id: str, fingerprint: str) -> RuleMemory:
         """The rule's note; a new note if there is none about this meaning of the rule."""
@@ -104,6 +112,7 @@ class _Encoded(Struct, array_like=True):
     log: int | None = None
     back: ClockBack | None = None
     marks: MessageMarks | None = None
+    acks: dict[str, Ack] = {}
 
 
 class _Seen(Struct, array_like=True):
@@ -135,7 +144,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def encode(state: DeviceState) -> bytes:
     """MessagePack array: version, applied offset, latest time; then episodes, instants, notes, samples, generation of
-    the log, what is known of the clock, marks.
+    the log, what is known of the clock, marks, and what was said with ACK.
 
     Empty parts at the end are left out, and so are notes that say nothing more: the state of a device at rest is as
     small as that of a device that never alerted.
@@ -144,12 +153,14 @@ def encode(state: DeviceState) -> bytes:
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
     marks = state.marks
     empty = not notes and not state.episodes and not state.instants and samples is None
-    if empty and marks is None and back is None and not state.log:
+    if empty and marks is None and back is None and not state.log:  # no episode, no ACK
         return _encode((VERSION, state.applied_offset, time))
     if notes:
         now = time or 0
         notes = {rule_id: note for rule_id, note in notes.items() if not note.spent(now)}
     fields = (VERSION, state.applied_offset, time, state.episodes, state.instants, notes)
+    if state.acks:
+        return _encode((*fields, samples, state.log, back, marks, state.acks))
     if marks is not None:
         return _encode((*fields, samples, state.log, back, marks))
     if back is not None:
@@ -181,7 +192,7 @@ def decode(data: bytes) -> DeviceState:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
     state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
     state.samples, state.log, state.marks = encoded.samples, encoded.log or 0, encoded.marks
-    state.back = encoded.back
+    state.back, state.acks = encoded.back, encoded.acks
     return state
 
 

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from app.core.alerts.staleness import goes_stale
+from app.core.model.alert_event import OFFLINE_RULE_ID
 from app.core.model.inactivity_claim import InactivityClaim, What, about
 from app.core.model.namespaces import user_of
 from app.core.presence.device_presence import DevicePresence, Name
 from app.core.presence.registry import PLATFORM, Alarm, PresenceRegistry
 from app.core.processing.cached_device import PartitionState
 from app.core.processing.device_cache import DeviceCache
+from app.core.rules.mutes import FOREVER
 from app.core.sweeper.mass_outage import ALL, MassOutageGuard
 from app.core.sweeper.watermark import LogPosition, Watermark
 
@@ -126,7 +128,7 @@ class Sweeper:
                 registry.even_at < presence.seen_at + presence.limits.after / 2
             ):  # the device's records may wait to be processed
                 registry.arm(presence, now)
-            elif self._devices.in_maintenance(presence.name, now):
+            elif self._waits(presence.name, now):
                 registry.arm(presence, now + RETRY)
             elif node is None:
                 yield presence
@@ -137,6 +139,11 @@ class Sweeper:
                 yield presence
             else:  # the node may have fallen silent too, which its next sign of life, or its own timer, will show
                 registry.arm(presence, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
+
+    def _waits(self, name: Name, now: float) -> bool:
+        """Whether the device is not to be reported yet: a maintenance window or a snooze has to be over."""
+        snoozed = 0 < self._devices.muted_until(name, OFFLINE_RULE_ID, now) < FOREVER
+        return snoozed or self._devices.in_maintenance(name, now)
 
     def _claim(self, presence: DevicePresence, now: float) -> tuple[int, InactivityClaim]:
         registry: PresenceRegistry = presence.registry

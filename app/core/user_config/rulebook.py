@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from itertools import islice
 
+import msgspec
 from msgspec import Struct
 
 from app.core.model.namespaces import FLEET, user_of
 from app.core.rules.maintenance import Span, spans_of, within
+from app.core.rules.mutes import Mute, muted_until, mutes_of
 from app.core.rules.prefilter import Prefilter, prefilter_for
 from app.core.rules.rule import InvalidRules, Rule, compile_for
 from app.core.sampling.compile import UserSampling, sampling_for
@@ -28,6 +30,7 @@ class DeviceRules(Struct, frozen=True, gc=False):
     no_data: dict[str, float]  # seconds, by rule id, of rules with no_data_seconds
     maintenance: tuple[Span, ...] = ()
     sampling: Sampling | None = None
+    mutes: tuple[Mute, ...] = ()
 
 
 class RuleBook:
@@ -39,7 +42,7 @@ class RuleBook:
     def __init__(self, schema: Schema) -> None:
         self.version = 0
         self._schema = schema
-        self._own: dict[str, InForce] = {}  # of users with a configuration, and of FLEET
+        self._own: dict[str, InForce] = {}  # of users with a configuration or with mutes, and of FLEET
         self._with_rules: dict[str, None] = {}  # users of `_own` but FLEET, in their order
         self._in_force: dict[str, InForce] = {}  # `_own` with the fleet's, made when it is asked for
         self._watches: dict[str, dict[_Same, DeviceRules]] = {}  # by user
@@ -64,12 +67,27 @@ class RuleBook:
             self._versions[user_id] = self.version
         return refused
 
+    def mute(self, user_id: str, mutes: tuple[Mute, ...]) -> None:
+        """Take all mutes of a user, in place of those that the user had; they outlast every edit of the rules."""
+        own = self._own.get(user_id, InForce())
+        if own.mutes == mutes:
+            return
+        self.version += 1
+        self._versions[user_id] = self.version
+        self._forget(user_id)
+        self._put(user_id, msgspec.structs.replace(own, mutes=mutes))
+
+    def _put(self, user_id: str, own: InForce) -> None:
+        if own.rules or own.windows or own.sampling or own.mutes:
+            self._own[user_id] = own
+        else:
+            self._own.pop(user_id, None)
+
     def _keep(self, user_id: str, found: Config) -> None:
         rules = found.rules if found.rules and (found.rules.rules or found.rules.disabled) else None
-        self._own.pop(user_id, None)
+        mutes = self._own.get(user_id, InForce()).mutes
         self._with_rules.pop(user_id, None)
-        if rules or found.windows or found.sampling:
-            self._own[user_id] = InForce(rules, found.windows or (), found.sampling or UserSampling())
+        self._put(user_id, InForce(rules, found.windows or (), found.sampling or UserSampling(), mutes))
         if rules and rules.rules and user_id != FLEET:
             self._with_rules[user_id] = None
 
@@ -110,12 +128,13 @@ class RuleBook:
         sampling = sampling_for(given.sampling, rules, device_id) if given.sampling else None
         shared = self._watches.setdefault(name, {}) if rules or sampling else self._without_rules
         spans = spans_of(given.windows, device_id) if rules else ()
-        same = tuple(rule.id for rule in rules), spans, sampling
+        mutes = mutes_of(given.mutes, device_id) if rules and given.mutes else ()
+        same = tuple(rule.id for rule in rules), spans, sampling, mutes
         if same not in shared:
             if len(shared) >= WATCHES_MAX:
                 shared.clear()
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
-            shared[same] = DeviceRules(rules, prefilter_for(rules, self._schema), no_data, spans, sampling)
+            shared[same] = DeviceRules(rules, prefilter_for(rules, self._schema), no_data, spans, sampling, mutes)
         if given.names_no_device:
             self._alike[name] = shared[same]
         return shared[same]
@@ -123,6 +142,13 @@ class RuleBook:
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
         """Whether a device (owner, device) is in a maintenance window at event time `seconds` since 1970."""
         return within(self.in_force(user_of(name[0])).windows, name[1], int(seconds * 1_000_000))
+
+    def muted_until(self, name: tuple[str, str], rule_id: str, seconds: float) -> int:
+        """Until when a rule of presence is muted on a device (owner, device) at `seconds` since 1970: in microseconds
+        since 1970, or mutes.FOREVER; 0: not at all.
+        """
+        mutes = self.in_force(user_of(name[0])).mutes
+        return muted_until(mutes_of(mutes, name[1]), rule_id, int(seconds * 1_000_000)) if mutes else 0
 
     def some_users(self) -> list[str]:
         """Two users who have rules of their own, or as many as there are."""
@@ -134,5 +160,5 @@ class RuleBook:
         return len(self._with_rules)
 
 
-# Ids of rules, maintenance and sampling: equal for devices that share a DeviceRules.
-_Same = tuple[tuple[str, ...], tuple[Span, ...], Sampling | None]
+# Ids of rules, maintenance, sampling and mutes: equal for devices that share a DeviceRules.
+_Same = tuple[tuple[str, ...], tuple[Span, ...], Sampling | None, tuple[Mute, ...]]

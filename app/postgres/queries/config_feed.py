@@ -26,7 +26,7 @@ _CONFIG = """CASE WHEN sampling <> '{}'
     THEN jsonb_build_object('rules', rules, 'maintenance', maintenance, 'sampling', sampling)::text
     WHEN maintenance = '[]' THEN rules::text
     ELSE jsonb_build_object('rules', rules, 'maintenance', maintenance)::text END"""
-_ROW = f"user_id, {_CONFIG}, updated_at, accepted::text"
+_ROW = f"user_id, {_CONFIG}, updated_at, accepted::text, mutes::text"
 _CHANGED = f"SELECT {_ROW} FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
 ROWS_OF = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608

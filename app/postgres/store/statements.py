@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from app.core.batch.effects import Statement
-from app.postgres.store import config_edits
+from app.postgres.store import config_edits, mute_edits
 
 
 class SqlStatement(NamedTuple):
@@ -29,6 +29,7 @@ _CONFIG = {
     "maintenance": "str | None (JSON text)",
     "edited_at": "datetime of whole milliseconds",
 }
+_MUTE = {"user_id": "str", "rule_id": "str", "device_id": "str"}
 _MESSAGE = {"message_partition": "int", "message_offset": "int", "message_live": "bool"}
 _ALERT = {
     "severity": "str",
@@ -50,13 +51,16 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
         config_edits.UPSERT_SAMPLED,
     ),
     Statement.INSERT_CONFIG: SqlStatement(
-        "for a user who has no configuration at all",
+        "for a user who has no configuration at all, but perhaps mutes",
         _CONFIG | {"sampling": "str | None (JSON text)"},
         """
         INSERT INTO user_configs (user_id, rules, maintenance, edited_at, message_edited_at, message_at, sampling)
         VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
             least($4::timestamptz, clock_timestamp()), $4, coalesce($5::jsonb, '{}'))
-        ON CONFLICT (user_id) DO NOTHING""",
+        ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules, maintenance = EXCLUDED.maintenance,
+            sampling = EXCLUDED.sampling, edited_at = EXCLUDED.edited_at,
+            message_edited_at = EXCLUDED.message_edited_at, message_at = EXCLUDED.message_at
+        WHERE user_configs.edited_at = 'epoch'""",
     ),
     Statement.UPSERT_AVERAGE: SqlStatement(
         "an older time than the stored one changes nothing, nor does a lower count of the same time: late readings "
@@ -121,17 +125,19 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
         | {"rule_id": "str", "alert_id": "str"}
         | _ALERT
         | {"first_seen": "datetime", "last_seen": "datetime", "state": "str", "snoozed_until": "datetime | None"}
-        | _WAY,
+        | _WAY
+        | {"assignee": "str | None", "comment": "str | None"},
         """
         INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
-            first_seen, last_seen, state, snoozed_until, way)
+            first_seen, last_seen, state, snoozed_until, way, assignee, comment)
         SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::double precision, $8::double precision,
-            $9::timestamptz, $10::timestamptz, $11::text, $12::timestamptz, $13::text
+            $9::timestamptz, $10::timestamptz, $11::text, $12::timestamptz, $13::text, $14::text, $15::text
         WHERE NOT EXISTS (SELECT FROM alert_history WHERE alert_id = $4::text AND status = 'RESOLVED')
         ON CONFLICT (user_id, device_id, rule_id, way) DO UPDATE SET alert_id = EXCLUDED.alert_id,
             severity = EXCLUDED.severity, message = EXCLUDED.message, value = EXCLUDED.value,
             threshold = EXCLUDED.threshold, first_seen = EXCLUDED.first_seen, last_seen = EXCLUDED.last_seen,
-            state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until
+            state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until, assignee = EXCLUDED.assignee,
+            comment = EXCLUDED.comment
         WHERE active_alerts.last_seen <= EXCLUDED.last_seen OR EXISTS (SELECT FROM alert_history
             WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED')""",
     ),
@@ -142,6 +148,32 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
         DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND way = $5
             AND (first_seen <= $4 OR EXISTS (SELECT FROM alert_history
                 WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED'))""",
+    ),
+    Statement.UPSERT_MUTED_ALERT: SqlStatement(
+        "a rule is snoozed on a device, or disabled where `snoozed_until` is None; the device's state says so too",
+        _DEVICE
+        | {"rule_id": "str", "since": "datetime", "snoozed_until": "datetime | None", "by": "str", "comment": "str"}
+        | _WAY,
+        """
+        INSERT INTO muted_alerts AS kept (user_id, device_id, rule_id, since, snoozed_until, muted_by, comment, way)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (user_id, device_id, rule_id, way) DO UPDATE SET since = EXCLUDED.since,
+            snoozed_until = EXCLUDED.snoozed_until, muted_by = EXCLUDED.muted_by, comment = EXCLUDED.comment""",
+    ),
+    Statement.DELETE_MUTED_ALERT: SqlStatement(
+        "a rule is neither snoozed nor disabled on a device any more",
+        _DEVICE | {"rule_id": "str"} | _WAY,
+        "DELETE FROM muted_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND way = $4",
+    ),
+    Statement.UPSERT_MUTE: SqlStatement(
+        "a mute of the user; one of the same rule and device that began later stays, one that is over goes",
+        _MUTE | {"mute": "str (JSON text)", "since": "datetime"},
+        mute_edits.UPSERT,
+    ),
+    Statement.DELETE_MUTE: SqlStatement(
+        "a mute of the user ends, unless it began later",
+        _MUTE | {"since": "datetime"},
+        mute_edits.DELETE,
     ),
     # A second row, should there be one of `iot` already, says nothing new.
     Statement.ADOPT_ACTIVE_ALERT: SqlStatement(

@@ -38,11 +38,12 @@ def test_a_device_id_that_no_topic_should_have(bad: str) -> None:
 
 def test_commands() -> None:
     until = NOW_MS * 1000 + 30 * 60_000_000
-    assert read(SNOOZE, headers=()) == Command("u", "d", "temperature", CommandAction.SNOOZE, until)
+    assert read(SNOOZE, headers=()) == Command("u", "d", "temperature", CommandAction.SNOOZE, until, at=NOW_MS)
     half = read({**SNOOZE, "duration_minutes": 0.5, "user_id": "u", "by": "night shift"}, headers=())
-    assert half == Command("u", "d", "temperature", CommandAction.SNOOZE, NOW_MS * 1000 + 30_000_000)
+    until = NOW_MS * 1000 + 30_000_000
+    assert half == Command("u", "d", "temperature", CommandAction.SNOOZE, until, at=NOW_MS, by="night shift")
     for action in (CommandAction.DISABLE, CommandAction.ENABLE, CommandAction.ACK):
-        assert read({**SNOOZE, "action": action}) == Command("u", "d", "temperature", action)
+        assert read({**SNOOZE, "action": action}) == Command("u", "d", "temperature", action, at=NOW_MS)
 
 
 def test_a_snooze_counts_from_when_it_came_in_also_when_it_is_replayed() -> None:
@@ -126,12 +127,16 @@ def test_alerts_are_written_to_the_tables_once_a_batch() -> None:
     (row,) = [e for e in work.alert_effects if e.statement is not Statement.INSERT_HISTORY]
     assert row.statement is Statement.UPSERT_ACTIVE_ALERT
     times = (START + timedelta(seconds=2), START + timedelta(seconds=3))
-    assert row.args == ("u", "d", "temperature", history[2][0], "warning", "m", 92.0, 80.0, *times, "FIRING", None, "")
-    (snoozed,) = subject(manage(4)).alert_effects
-    assert (snoozed.args[10], micros(snoozed.args[11])) == ("SNOOZED", int(NOW * 1_000_000) + 30 * 60_000_000)
-    assert subject(manage(5, "DISABLE")).alert_effects[0].args[10] == "DISABLED"
-    (enabled,) = subject(manage(6, "ENABLE"), manage(7, "ACK")).alert_effects
-    assert enabled.args[10:] == ("ACKED", None, "")
+    alert = ("u", "d", "temperature", history[2][0], "warning", "m", 92.0, 80.0)
+    assert row.args == (*alert, *times, "FIRING", None, "", None, None)
+    muted, snoozed = subject(manage(4)).alert_effects
+    until = int(NOW * 1_000_000) + 30 * 60_000_000
+    assert (snoozed.args[10], micros(snoozed.args[11])) == ("SNOOZED", until)
+    assert (muted.statement, micros(muted.args[4])) == (Statement.UPSERT_MUTED_ALERT, until)
+    assert subject(manage(5, "DISABLE")).alert_effects[1].args[10] == "DISABLED"
+    unmuted, enabled = subject(manage(6, "ENABLE"), manage(7, "ACK", by="ann", comment="on it")).alert_effects
+    assert enabled.args[10:] == ("ACKED", None, "", "ann", "on it")
+    assert unmuted == type(unmuted)(Statement.DELETE_MUTED_ALERT, ("u", "d", "temperature", ""))
     assert subject(telemetry(8, battery=5)).alert_effects == []
     _, gone = subject(telemetry(9, temperature=20)).alert_effects
     assert gone == type(gone)(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "temperature", times[0], ""))

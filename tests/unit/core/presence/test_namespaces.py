@@ -32,7 +32,8 @@ def reported(work: BatchOutput) -> list[tuple[str, str]]:
 
 def rows(work: BatchOutput) -> list[tuple[Statement, str]]:
     """Of active_alerts: the statement and the way."""
-    return [(one.statement, one.args[-1]) for one in work.alert_effects if "ACTIVE" in one.statement.upper()]
+    found = [one for one in work.alert_effects if "ACTIVE" in one.statement.upper()]
+    return [(one.statement, one.args[4 if one.statement.startswith("delete") else 12]) for one in found]
 
 
 def test_neither_resolves_the_other() -> None:
@@ -166,7 +167,7 @@ def test_a_command_that_says_iot(more: dict[str, str]) -> None:
     command = msgspec.structs.replace(manage(2, "ACK", **more), key=b"u")
     work = subject(command, of_node(telemetry(3, temperature=91)), telemetry(4, temperature=91))
     assert work.commands == [command]
-    states = {one.args[-1]: one.args[10] for one in work.alert_effects if one.statement.endswith("active_alert")}
+    states = {one.args[12]: one.args[10] for one in work.alert_effects if one.statement.endswith("active_alert")}
     assert states == {"iot": "ACKED", "": "FIRING"}
 
 

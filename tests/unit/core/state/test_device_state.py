@@ -252,7 +252,7 @@ def test_states_of_older_and_newer_programs_decode() -> None:
     assert len(longer) == len(msgspec.structs.fields(Episode)) + 1
     note = ["fp", 0, True, 0, [], 0, "of a later program"]
     newer = msgspec.msgpack.encode(
-        [1, 41, COUNTED, {"t": longer}, {}, {"t": note}, None, None, None, None, "of a later"]
+        [1, 41, COUNTED, {"t": longer}, {}, {"t": note}, None, None, None, None, {}, "of a later"]
     )
     state = decode(newer)
     assert state.notes["t"].disabled
