@@ -71,6 +71,7 @@ class _DryRunDevice:
     __slots__ = ("quiet", "rules", "sampling", "state")
 
     maintenance = ()
+    mutes = ()
 
     def __init__(self, rules: tuple[Rule, ...], quiet: Prefilter, sampling: Sampling | None) -> None:
         self.rules, self.quiet, self.sampling = rules, quiet, sampling

@@ -46,7 +46,7 @@ ORDER: Mapping[str, tuple[str, set[int]]] = {
     "fleet": ("", {0}), "load": ("", {0}),
     "history replay": ("", {0}), "history export": ("", {0}), "history reset": ("", {0}), "history verify": ("", {0}),
     "alerts list": ("", {0}), "alerts history": ("", {0}), "alerts snooze": ("", {0}), "alerts disable": ("", {0}),
-    "alerts enable": ("", {0}), "alerts ack": ("", {0}), "rules backtest": ("", {0}),
+    "alerts enable": ("", {0}), "alerts ack": ("", {0, 1}), "rules backtest": ("", {0}),
     "trace": ("", {0}), "tap": ("bad_time", {130}), "top": ("rows/s", {0}),
     "dlq ls": ("", {0}), "dlq show": ("", {0}), "dlq export": ("", {0}), "dlq import": ("", {0}),
     "dlq replay": ("", {0}), "dlq purge": ("", {0}),

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from app.backtest.duration import spoken
 from app.cli.render.table import print_table
-from app.postgres.queries.alert_lists import OpenAlert, SentAlert
+from app.postgres.queries.alert_lists import MutedAlert, OpenAlert, SentAlert
 from app.runtime.colours import COLOURS
 
 
@@ -21,10 +21,25 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
         until = f" until {_time(one.snoozed_until)}" if one.snoozed_until else ""
         open_for = spoken(max(0, round((now - one.first_seen).total_seconds())))
         value = "" if one.value is None else f"{one.value:g}"
-        state = Text(one.state + until, style=COLOURS.get(one.state, ""))
+        by = f" by {one.assignee}" if one.assignee else ""
+        state = Text(one.state + by + until, style=COLOURS.get(one.state, ""))
         ids = (one.user_id, _device(one), one.rule_id, one.severity)
-        rows.append((*ids, state, value, open_for, one.message))
+        words = f"{one.message} ({one.comment})" if one.comment else one.message
+        rows.append((*ids, state, value, open_for, words))
     print_table(("user", "device", "rule", "severity", "state", "value", "open for", "message"), rows)
+
+
+def muted(found: Sequence[MutedAlert]) -> None:
+    """Print a line for each mute, and how to end one."""
+    if not found:
+        print("nothing is snoozed or disabled")
+        return
+    rows = []
+    for one in found:
+        state = f"SNOOZED until {_time(one.snoozed_until)}" if one.snoozed_until else "DISABLED"
+        rows.append((one.user_id, _device(one), one.rule_id, state, _time(one.since), one.by, one.comment))
+    print_table(("user", "device", "rule", "state", "since", "by", "comment"), rows)
+    print("to end one: iot-stream alerts enable USER DEVICE RULE")
 
 
 def print_history(alerts: Sequence[SentAlert]) -> None:
@@ -43,7 +58,7 @@ def print_history(alerts: Sequence[SentAlert]) -> None:
     print_table(("time (UTC)", "user", "device", "rule", "what", "value", "sent after"), rows)
 
 
-def _device(one: OpenAlert | SentAlert) -> str:
+def _device(one: OpenAlert | SentAlert | MutedAlert) -> str:
     """The name of a device: a device of iot/* differs from a device of the same name of users/*."""
     return f"{one.device_id} ({one.way})" if one.way else one.device_id
 

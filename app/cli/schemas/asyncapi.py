@@ -60,7 +60,7 @@ MQTT: Mapping[str, ChannelEntry] = {
         "users/{user}/config/errors", ("refusal",), "send", "Why a configuration was refused; the old one stays."
     ),
     "commandErrors": ChannelEntry(
-        "users/{user}/alerts/errors", ("refusal",), "send", "Why a command was not obeyed."
+        "users/{user}/alerts/errors", ("refusal",), "send", "What became of a command."
     ),
 }  # fmt: skip
 

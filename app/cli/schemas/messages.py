@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from app.core.alerts.commands import MINUTES_MAX, CommandAction
+from app.core.alerts.commands import COMMENT_MAX, MINUTES_MAX, NAME_MAX, CommandAction
 from app.core.alerts.digest import AlertDigest
 from app.core.deadletters.envelope import Envelope
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reason
 from app.core.presence.last_will import STATUS_FLAGS, STATUS_WORDS
-from app.core.processing.replies import RefusalBody
+from app.core.processing.replies import ObeyedBody, RefusalBody
 from app.core.schema.column_types import Column
 from app.core.schema.schema import Schema
 
@@ -52,6 +52,8 @@ def command() -> Json:
             "device_id": name, "rule_id": {"type": "string"}, "action": {"enum": list(CommandAction)},
             "duration_minutes": {"type": ["number", "null"]}, "user_id": {"type": ["string", "null"]},
             "way": {"enum": ["users", "iot", None]}, "node_id": {"type": ["string", "null"]},
+            "by": {"type": "string", "maxLength": NAME_MAX}, "comment": {"type": "string", "maxLength": COMMENT_MAX},
+            "request_id": {"type": "string", "maxLength": NAME_MAX},
         },
         "required": ["device_id", "rule_id", "action"],
         "if": {"properties": {"action": {"const": CommandAction.SNOOZE.value}}},
@@ -82,8 +84,8 @@ def digest() -> Json:
 
 
 def refusal() -> Json:
-    """A message on users/{user}/config/errors and users/{user}/alerts/errors."""
-    return _of_struct(RefusalBody)
+    """A message on users/{user}/config/errors and users/{user}/alerts/errors, there also of an obeyed command."""
+    return {"anyOf": [_of_struct(RefusalBody), _of_struct(ObeyedBody, status={"const": "obeyed"})]}
 
 
 def dead_letter() -> Json:

@@ -10,16 +10,25 @@ from app.postgres.connect import Connection
 _OF = "user_id = coalesce($1, user_id) AND rule_id = coalesce($2, rule_id)"
 _OPEN = f"""
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
-  alert_id, way FROM active_alerts WHERE {_OF} ORDER BY first_seen, user_id, device_id, rule_id"""  # noqa: S608
+  alert_id, way, assignee, comment FROM active_alerts WHERE {_OF} ORDER BY first_seen, user_id, device_id, rule_id"""  # noqa: S608
 _NEWEST = """
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
-  alert_id, way FROM active_alerts ORDER BY first_seen DESC, user_id, device_id, rule_id LIMIT $1"""
+  alert_id, way, assignee, comment FROM active_alerts ORDER BY first_seen DESC, user_id, device_id, rule_id LIMIT $1"""
 _SENT = f"""
 SELECT recorded_at, event_time, user_id, device_id, rule_id, status, repeat, event->>'cause', severity,
   event->>'value', message, coalesce((event->>'suppressed')::boolean, false), sent_at, alert_id,
   coalesce(event->>'way', '') FROM alert_history
 WHERE {_OF} AND device_id = coalesce($3, device_id) AND recorded_at >= $4
 ORDER BY recorded_at DESC, event_time DESC LIMIT $5"""  # noqa: S608
+
+_MUTED = f"""
+SELECT * FROM (
+  SELECT user_id, one->>'device_id' AS device_id, one->>'rule_id' AS rule_id, (one->>'since')::timestamptz AS since,
+    (one->>'until')::timestamptz AS snoozed_until, coalesce(one->>'by', ''), coalesce(one->>'comment', ''), '' AS way
+  FROM user_configs, jsonb_array_elements(mutes) AS one
+  UNION ALL SELECT user_id, device_id, rule_id, since, snoozed_until, muted_by, comment, way FROM muted_alerts
+) AS muted WHERE {_OF} AND coalesce(snoozed_until > now(), true)
+ORDER BY since, user_id, device_id, rule_id"""  # noqa: S608
 
 
 class OpenAlert(Struct, frozen=True):
@@ -37,6 +46,21 @@ class OpenAlert(Struct, frozen=True):
     threshold: float | None
     message: str
     alert_id: str
+    way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
+    assignee: str | None  # who has acknowledged it, and what was said of it
+    comment: str | None
+
+
+class MutedAlert(Struct, frozen=True):
+    """What is snoozed or disabled, whether an alert is open or not."""
+
+    user_id: str
+    device_id: str  # "*": all devices of the user
+    rule_id: str  # "*": all rules
+    since: datetime
+    snoozed_until: datetime | None  # None: disabled, until somebody enables it
+    by: str
+    comment: str
     way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
 
 
@@ -63,6 +87,11 @@ class SentAlert(Struct, frozen=True):
 async def open_alerts(connection: Connection, user: str | None, rule: str | None) -> list[OpenAlert]:
     """The open alerts of a user and a rule (None: of all), the oldest first. Raises sqlstate.DATABASE_ERRORS."""
     return [OpenAlert(*row) for row in await connection.fetch(_OPEN, user, rule)]
+
+
+async def muted_alerts(connection: Connection, user: str | None, rule: str | None) -> list[MutedAlert]:
+    """What is muted now of a user and a rule (None: of all), the oldest first. Raises sqlstate.DATABASE_ERRORS."""
+    return [MutedAlert(*row) for row in await connection.fetch(_MUTED, user, rule)]
 
 
 async def newest_open(connection: Connection, limit: int) -> tuple[int, list[OpenAlert]]:
