@@ -158,6 +158,7 @@ def _effect_fault(effect: Effect) -> str | None:
         Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 7),
         Statement.INSERT_CONFIG: (1, 2, 4),
         Statement.UPSERT_STATUS: (5,),
+        Statement.UPSERT_MUTE: (3,),
         Statement.INSERT_STATUS: (5,),
         Statement.INSERT_HISTORY: (12,),
     }.get(effect.statement, ())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def from_the_page(site: Site, command: str) -> list[str]:
     found = re.search(rf"^    iot-stream alerts ({command}\b.*)$", (DOCS / "rules.md").read_text(), re.MULTILINE)
     assert found
     names = {"alice": site.unique, "truck-1": "d1"}
-    return [names.get(word, word) for word in found[1].split()]
+    return [names.get(word, word) for word in shlex.split(found[1])]
 
 
 async def alerts(site: Site, *words: str) -> Done:
@@ -107,6 +108,8 @@ async def test_commands_silence_an_alert_of_a_real_worker(site: Site) -> None:
             await commanded(site, "enable", "FIRING")
             await fleet.reads(94)
             await commanded(site, "ack", "ACKED")
+            assert "ACKED by ann" in (await alerts(site, "list")).out
+            await a_device_is_muted(site, fleet)
             await fleet.reads(20)
             await site.settled()
             assert await states(site) == {}
@@ -114,8 +117,40 @@ async def test_commands_silence_an_alert_of_a_real_worker(site: Site) -> None:
     reported = {device: [words(one) for one in heard if one["device_id"] == device] for device in ("d1", "d2")}
     assert reported == {
         "d1": ["FIRING", "FIRING unmuted", "FIRING unmuted", "RESOLVED"],
-        "d2": ["FIRING", "REMINDER escalated", "RESOLVED"],
+        "d2": ["FIRING", "REMINDER escalated", "FIRING unmuted", "RESOLVED"],
     }
+
+
+async def a_device_is_muted(site: Site, fleet: Fleet) -> None:
+    """Also a device that has not sent anything, and what there is no rule for; all of it shows, and can be ended."""
+    user = site.unique
+    assert (await alerts(site, "list", "--muted")).out == "nothing is snoozed or disabled\n"
+    for device, rule, *more in (("d2", "*"), ("new", "temperature", "--way", "users"), ("*", "$offline")):
+        done = await alerts(site, "disable", user, device, rule, "--by", "ann", "--comment", "at work", *more)
+        assert (done.code, done.error) == (0, "")
+    refused = await alerts(site, "snooze", user, "*", "wrong")
+    assert (refused.code, refused.out) == (1, "")
+    assert "SNOOZE is refused: rule_id is wrong; the rules of this user are temperature" in refused.error
+    refused = await alerts(site, "snooze", user, "nobody", "temperature")
+    assert (refused.code, "no reading of device nobody" in refused.error) == (1, True)
+    found = (await alerts(site, *from_the_page(site, "list --muted"), "--json")).json
+    shown = [(one["device_id"], one["rule_id"], one["by"], one["snoozed_until"]) for one in found]
+    assert shown == [("d2", "*", "ann", None), ("new", "temperature", "ann", None), ("*", "$offline", "ann", None)]
+
+    async def disabled() -> bool:
+        await fleet.reads(95)
+        return (await states(site))["d2"] == "DISABLED"
+
+    await until(disabled, 30, lambda: "d2 is not disabled")
+    for one in found:
+        assert (await alerts(site, "enable", user, one["device_id"], one["rule_id"], "--way", "users")).code == 0
+    assert (await alerts(site, "list", "--muted", "--json")).json == []
+
+    async def enabled() -> bool:
+        await fleet.reads(96)
+        return (await states(site))["d2"] == "FIRING"
+
+    await until(enabled, 30, lambda: "d2 is still disabled")
 
 
 def words(event: dict[str, Any]) -> str:

@@ -214,7 +214,8 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
         Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG)),
         Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", "online", START, "{}")),
         Effect(
-            Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None, "")
+            Statement.UPSERT_ACTIVE_ALERT,
+            ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None, "", None, None),
         ),
         Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", START, "")),
         Effect(

@@ -290,7 +290,7 @@ async def test_the_same_rows_from_many_writers_are_new_to_one(subject: Subject) 
 
 
 def alert(value: float, state: str = "FIRING") -> Effect:
-    args = ("u1", "d1", "r1", "id", "warning", "hot", value, 30.0, START, START, state, None, "")
+    args = ("u1", "d1", "r1", "id", "warning", "hot", value, 30.0, START, START, state, None, "", None, None)
     return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
 
 
@@ -306,7 +306,7 @@ async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
 
 def open_alert(alert_id: str, first: int, last: int, way: str = "") -> Effect:
     times = (START + timedelta(seconds=first), START + timedelta(seconds=last))
-    args = ("u1", "d1", "r1", alert_id, "warning", "hot", 31.0, 30.0, *times, "FIRING", None, way)
+    args = ("u1", "d1", "r1", alert_id, "warning", "hot", 31.0, 30.0, *times, "FIRING", None, way, "ann", None)
     return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
 
 
