@@ -105,7 +105,7 @@ proto: setup ## Make app/protobuf anew from proto/; refuses a change that breaks
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements-dev.lock
-	@uv pip compile pyproject.toml --extra tracing --extra gateways --extra sinks --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -c requirements-dev.lock -o requirements.lock
+	@uv pip compile pyproject.toml --extra tracing --extra gateways --extra sinks --extra channels --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -c requirements-dev.lock -o requirements.lock
 
 clean: ## Remove .venv, caches and the local stack's data (stop it first: iot-stream down)
 	@scripts/clean

@@ -29,7 +29,8 @@ SELECT * FROM (VALUES
   (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468'),
   (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43'),
   (12, 'gateways', '10c8a885b41ba3f80e2f73c0725719a8314b5c7c93961a9d9aefc0f8c7d38383'),
-  (13, 'mutes', '9f4ef042907b571fbf94bf23c90148a6e5602514f13fecc0c9417b5490689c95')
+  (13, 'mutes', '9f4ef042907b571fbf94bf23c90148a6e5602514f13fecc0c9417b5490689c95'),
+  (14, 'channels', 'c2c293b5ffdbddc70e984c6724e4173fbe0ee68f0f708ddef47ad868462e1785')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -97,6 +98,14 @@ BEGIN
 END $$;
 CREATE OR REPLACE TRIGGER user_configs_touch BEFORE INSERT OR UPDATE ON user_configs
   FOR EACH ROW EXECUTE FUNCTION iot_touch_user_configs();
+
+-- Where alerts of a user go beside MQTT: docs/alerts.md. The URLs have passwords in them: operators write, the notifier
+-- reads, nobody else.
+CREATE TABLE IF NOT EXISTS user_channels (
+  user_id    text        PRIMARY KEY,
+  channels   jsonb       NOT NULL DEFAULT '[]'::jsonb,
+  updated_at timestamptz NOT NULL DEFAULT now()
+);
 
 -- What holds right now; one row per episode that is open.
 CREATE TABLE IF NOT EXISTS active_alerts (
@@ -381,6 +390,7 @@ DECLARE
     ['iot_worker',   'SELECT, INSERT',                 'alert_history'],
     ['iot_notifier', 'SELECT, INSERT, UPDATE',         'alert_history'],
     ['iot_notifier', 'SELECT',                         'active_alerts'],
+    ['iot_notifier', 'SELECT',                         'user_channels'],
     ['iot_reader',   'SELECT',                         'raw_telemetry'],
     ['iot_reader',   'SELECT',                         'user_configs'],
     ['iot_reader',   'SELECT',                         'active_alerts'],
@@ -400,6 +410,7 @@ DECLARE
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_acl'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'gateway_tokens'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_configs'],
+    ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_channels'],
     ['iot_admin',    'SELECT',                         'active_alerts'],
     ['iot_admin',    'SELECT',                         'muted_alerts'],
     ['iot_admin',    'SELECT',                         'alert_history'],

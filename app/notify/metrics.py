@@ -1,4 +1,4 @@
-"""Every metric of the notifier, and of the webhook that it posts to."""
+"""Every metric of the notifier, and of the webhook and channels that it sends to."""
 
 from typing import Protocol
 
@@ -43,6 +43,9 @@ WEBHOOK_SECONDS = Histogram(
     ["result"],
     buckets=_ANSWERS,
 )
+CHANNEL_MESSAGES = Counter(
+    "iot_channel_messages", "Messages to channels of users (e-mail, chats), by what became of them", ["result"]
+)
 
 
 class Queue(Protocol):
@@ -60,7 +63,7 @@ class Queue(Protocol):
 
 
 def show(group: str, queue: Queue) -> None:
-    """Have the gauges of a consumer group (`notifier` or `webhook`) read from `queue` whenever metrics are
+    """Have the gauges of a consumer group (`notifier`, `webhook` or `channels`) read from `queue` whenever metrics are
     asked for.
     """
     WAITING.labels(group).set_function(queue.waiting)

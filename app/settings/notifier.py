@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, SecretStr
 
 from app.settings.secret_files import secret_of
-from app.settings.values import PositiveFloat, PositiveInt, SecretFile, WebUrl
+from app.settings.values import Names, PositiveFloat, PositiveInt, SecretFile, WebUrl
 
 
 class NotifierSettings(BaseModel, frozen=True):
@@ -28,6 +28,13 @@ class NotifierSettings(BaseModel, frozen=True):
     webhook_tries: PositiveInt = Field(
         12, description="an event not taken in so many tries, while other events are taken, is left out (6 minutes)"
     )
+    channel_schemes: Names = Field(
+        (), description="schemes of channels (mailtos, ntfys, slack ...), by comma; empty: alerts go to no channel"
+    )
+    channel_hosts: Names = Field(
+        ("*",), description="hosts that channels go to, names and globs by comma; never one with a private address"
+    )
+    channel_private_hosts: Names = Field((), description="hosts that channels go to though their addresses are private")
 
     @property
     def webhook_key(self) -> str | None:

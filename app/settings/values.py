@@ -19,6 +19,13 @@ _SWITCHES = {"kafka": "kafka_security_protocol", "database": "database_tls", "mq
 _ENCRYPTED = ("SSL", "SASL_SSL", True)
 
 
+def names(value: Any) -> Any:
+    """`a,b` in the environment, a list in TOML, or the names of a table's entries, as a tuple."""
+    if isinstance(value, str):
+        return tuple(name for part in value.split(",") if (name := part.strip()))
+    return tuple(value)
+
+
 def _existing(path: Path | None) -> Path | None:
     if path is not None and not path.is_file():
         raise ValueError(f"no such file: {path}")
@@ -124,6 +131,7 @@ KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_defau
 ClientCaFile = Annotated[ExistingFile, AfterValidator(_asked_for)]  # of what listens: who connects shows a certificate
 Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidator(_classes)]
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json), AfterValidator(_filters)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(names)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

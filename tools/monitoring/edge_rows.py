@@ -82,14 +82,15 @@ BRIDGE: list[Panel] = [
 NOTIFIER: list[Panel] = [
     series(
         "Alerts out",
-        "Messages acknowledged by the MQTT broker, and events that the webhook has taken.",
+        "Messages acknowledged by the MQTT broker, events that the webhook has taken, and messages to channels.",
         "eps",
         Prom(rate("iot_notifier_published_total", "status"), "{{status}}"),
         Prom(rate("iot_webhook_posted_total", "status"), "webhook {{status}}"),
+        Prom(rate("iot_channel_messages_total", "result"), "channels {{result}}"),
     ),
     series(
         "The oldest alert waits",
-        "By consumer group: the MQTT broker (notifier) and the webhook.",
+        "By consumer group: the MQTT broker (notifier), the webhook and the channels.",
         "s",
         Prom(f"max by (group) ({of('iot_notifier_waiting_seconds')})", "{{group}}"),
         steps=above((60, "red")),

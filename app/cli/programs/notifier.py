@@ -11,9 +11,13 @@ from app.core.routing.client_ids import client_id
 from app.mqtt.connection import BrokerAccount
 from app.mqtt.publisher import MqttPublisher
 from app.mqtt.tls import mqtt_context
+from app.notify.channels.apprise_client import AppriseClient
+from app.notify.channels.channel import AllowedTargets
+from app.notify.channels.channel_book import ChannelBook
+from app.notify.channels.channel_sender import AT_ONCE, ChannelSender
 from app.notify.notifier import Notifier
 from app.notify.publishing import Publishing
-from app.notify.retrying import RetryUntilStopped
+from app.notify.retrying import RetryingDatabase, RetryUntilStopped
 from app.notify.spans import NotifySpans
 from app.notify.webhook import WebhookSender
 from app.notify.webhook_client import WebhookClient
@@ -61,6 +65,15 @@ def account(settings: Settings) -> BrokerAccount:
     )
 
 
+def channel_client(settings: Settings) -> AppriseClient | None:
+    """What sends to channels, None where they may have no scheme. Raises SettingsError where apprise is missing."""
+    if not settings.channel_schemes:
+        return None
+    hosts, private = settings.channel_hosts, settings.channel_private_hosts
+    allowed = [tuple(name.lower() for name in some) for some in (settings.channel_schemes, hosts, private)]
+    return AppriseClient(AllowedTargets(*allowed), AT_ONCE)
+
+
 def probe(settings: Settings) -> str:
     """The topic of trial messages, which show whether the broker is well: alerts of a user of the notifier's name."""
     name = settings.notifier_client_id
@@ -97,14 +110,20 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
 
 
 async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> None:
-    """Publish, and post to the webhook if there is one; when one task ends unexpectedly, so does the other."""
+    """Publish, post to the webhook if there is one, and to channels if there may be some; when one task ends
+    unexpectedly, so do the others.
+    """
     url, hook = settings.webhook_url, None
     if url:
         hook = WebhookClient(url.get_secret_value(), settings.webhook_key, settings.webhook_timeout)
+    client = channel_client(settings)
     async with asyncio.TaskGroup() as group:
         group.create_task(made.run())
         if hook is not None:
             group.create_task(WebhookSender(settings, hook, stop).run())
+        if client is not None:
+            database = RetryingDatabase(settings, "iot-stream channels", RetryUntilStopped(stop))
+            group.create_task(ChannelSender(settings, client, ChannelBook(database), stop).run())
 
 
 async def _until(stop: asyncio.Event, running: "asyncio.Task[None]", seconds: float) -> None:

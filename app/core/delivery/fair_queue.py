@@ -55,6 +55,14 @@ class FairQueue(Generic[T]):
             del self._lanes[lane]
         return lane, item
 
+    def take_all(self, lane: str) -> list[T]:
+        """Take all items of a lane, in their order, paused or not."""
+        items = list(self._lanes.pop(lane, ()))
+        if items and lane not in self._paused:
+            self._ring.remove(lane)
+        self._count -= len(items)
+        return items
+
     def pause(self, lane: str) -> None:
         """Take nothing of a lane until `resume`."""
         if lane in self._paused:

@@ -1,23 +1,14 @@
 """Settings of every sink: which sinks run, the filters of records, the limits of memory and of series."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from app.core.model.records import Kind
-from app.settings.values import NonNegativeInt, PositiveFloat, PositiveInt
+from app.settings.values import Names, NonNegativeInt, PositiveFloat, PositiveInt, names
 
-
-def _names(value: Any) -> Any:
-    """`a,b` in the environment, a list in TOML, or the names of the tables [sinks.NAME]."""
-    if isinstance(value, str):
-        return tuple(name for part in value.split(",") if (name := part.strip()))
-    return tuple(value)
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_names)]
+Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(names)]
 
 
 class SinkSettings(BaseModel, frozen=True):

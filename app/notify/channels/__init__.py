@@ -1,0 +1,1 @@
+"""Further channels of alerts: e-mail, chats and pagers of each user, by way of apprise."""
