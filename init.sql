@@ -30,7 +30,7 @@ SELECT * FROM (VALUES
   (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43'),
   (12, 'gateways', '10c8a885b41ba3f80e2f73c0725719a8314b5c7c93961a9d9aefc0f8c7d38383'),
   (13, 'mutes', '9f4ef042907b571fbf94bf23c90148a6e5602514f13fecc0c9417b5490689c95'),
-  (14, 'channels', 'c2c293b5ffdbddc70e984c6724e4173fbe0ee68f0f708ddef47ad868462e1785')
+  (14, 'channels', '5f4de0cae5fee2e80ebb834c856c2128088cb63dfddc287b2326d1e91e71ec3a')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -104,7 +104,7 @@ CREATE OR REPLACE TRIGGER user_configs_touch BEFORE INSERT OR UPDATE ON user_con
 CREATE TABLE IF NOT EXISTS user_channels (
   user_id    text        PRIMARY KEY,
   channels   jsonb       NOT NULL DEFAULT '[]'::jsonb,
-  updated_at timestamptz NOT NULL DEFAULT now()
+  created_at timestamptz NOT NULL DEFAULT now()  -- alerts from before then are not sent
 );
 
 -- What holds right now; one row per episode that is open.

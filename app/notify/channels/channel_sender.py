@@ -110,13 +110,12 @@ class ChannelSender:
                 await self._consumer.commit()
 
     def _add(self, partition: Any, records: Sequence[Any]) -> None:
-        places = {record.offset for record in records}
+        places = {record.offset: record.timestamp for record in records}
         metrics.TAKEN.labels("channels").inc(len(places))
         for found in read(records):
-            channels = self._book.of(found.event) if found.event is not None else []
-            if found.event is None or not channels:
+            if found.event is None or not (channels := self._book.of(found.event, places[found.offset])):
                 continue
-            places.discard(found.offset)
+            del places[found.offset]
             record = _Record((partition, found.offset), len(channels))
             for channel in channels:
                 self._turns.put(f"{found.user_id}\0{channel.url}", _Delivery(found.event, channel, record))

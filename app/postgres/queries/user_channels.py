@@ -1,10 +1,21 @@
 """user_channels as the notifier reads it: where the alerts of users go beside MQTT."""
 
+from datetime import datetime
+from typing import NamedTuple
+
 from app.postgres.connect import Connection
 
-_ALL = "SELECT user_id, channels::text FROM user_channels"
+_ALL = "SELECT user_id, channels::text, created_at FROM user_channels"
 
 
-async def all_channels(connection: Connection) -> list[tuple[str, str]]:
-    """The channels of each user who has some, as JSON. Raises sqlstate.DATABASE_ERRORS."""
-    return [(row[0], row[1]) for row in await connection.fetch(_ALL)]
+class StoredChannels(NamedTuple):
+    """A row of user_channels."""
+
+    user_id: str
+    channels: str  # JSON
+    created_at: datetime  # alerts from before then are not sent there
+
+
+async def all_channels(connection: Connection) -> list[StoredChannels]:
+    """The channels of each user who has some. Raises sqlstate.DATABASE_ERRORS."""
+    return [StoredChannels(*row) for row in await connection.fetch(_ALL)]

@@ -2,7 +2,7 @@
 CREATE TABLE IF NOT EXISTS user_channels (
   user_id    text        PRIMARY KEY,
   channels   jsonb       NOT NULL DEFAULT '[]'::jsonb,
-  updated_at timestamptz NOT NULL DEFAULT now()
+  created_at timestamptz NOT NULL DEFAULT now()  -- alerts from before then are not sent
 );
 
 DO $$
