@@ -9,12 +9,11 @@ whole state that the batch before left. Every duration is a span of event time, 
 and ends by arrival. Between two readings nothing happens, but for an alert that goes stale (app.core.alerts.staleness).
 """
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.core.alerts.events import event_of, fill_message, name_assignees, open_episode
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
-from app.core.alerts.muting import hold_muted
+from app.core.alerts.muting import held_note, hold_muted
 from app.core.alerts.signals import clearing, counted, escalates, holding
 from app.core.model.alert_event import AlertEvent, Cause, Status, Value
 from app.core.model.alert_phase import Phase
@@ -104,9 +103,7 @@ def _transition(
     """What one verdict does to one rule: find the signal, look up what follows, carry that out."""
     before = Phase.NORMAL if episode is None else episode.phase
     episode = episode or _opened(state, reading, now, rule, shown)
-    note = state.notes.get(rule.id, NOTHING)
-    if rule.id in state.held:  # as if the device's own rule were snoozed
-        note = msgspec.structs.replace(note, snoozed_until=max(note.snoozed_until, state.held[rule.id]))
+    note = held_note(state, rule.id) if state.held else state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
         episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back

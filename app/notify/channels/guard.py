@@ -21,7 +21,7 @@ _NEVER = (
 )  # fmt: skip
 
 
-class Watch:
+class ConnectionGuard:
     """What a guarded thread was refused, and where it goes."""
 
     def __init__(self, allowed: AllowedTargets) -> None:
@@ -47,7 +47,7 @@ class Watch:
 
 
 class _Local(threading.local):
-    watch: Watch | None = None
+    watch: ConnectionGuard | None = None
 
 
 _local, _lock = _Local(), threading.Lock()
@@ -61,7 +61,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def guarded(allowed: AllowedTargets) -> Iterator[Watch]:
+def guarded(allowed: AllowedTargets) -> Iterator[ConnectionGuard]:
     """While this is open, the calling thread connects only to where channels may go, and starts no program. Threads
     that it starts are not guarded; all other threads do as they did.
     """
@@ -69,7 +69,7 @@ def guarded(allowed: AllowedTargets) -> Iterator[Watch]:
         if not _hooked:
             sys.addaudithook(_hook)  # for good: there is no way to take one out
             _hooked.append(True)
-    watch = _local.watch = Watch(allowed)
+    watch = _local.watch = ConnectionGuard(allowed)
     try:
         yield watch
     finally:
