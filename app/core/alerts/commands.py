@@ -148,9 +148,9 @@ def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], off
         state.touched[rule.id] = episode
         if given.action is CommandAction.ACK:
             episode.acked = True
-            state.acks.pop(rule.id, None)
-            if given.by or given.comment:
-                state.acks[rule.id] = (given.by, given.comment)
+            others = {name: ack for name, ack in (state.acks or {}).items() if name != rule.id}
+            own = {rule.id: (given.by, given.comment)} if given.by or given.comment else {}
+            state.acks = others | own or None
         elif given.action is not CommandAction.ENABLE:
             mute_episode(episode)
     _remember(state, given, rule)
@@ -159,7 +159,7 @@ def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], off
 
 def _remember(state: DeviceState, given: Command, rule: Rule) -> None:
     note = state.note(rule.id, rule.fingerprint)
-    state.unmuted.discard(rule.id)  # what the command does to its row counts
+    state.unmuted -= {rule.id}  # what the command does to its row counts
     match given.action:
         case CommandAction.SNOOZE:
             note.snoozed_until = given.until

@@ -74,7 +74,7 @@ def _transitions(
         _end_snoozes(state, at * 1000)
     if mutes or state.held:
         hold_muted(state, rules, mutes, at * 1000 or now)
-    acks = dict(state.acks) if state.acks else None
+    acks = state.acks
     for rule in rules:
         value = rule.read(reading)
         if value is None:  # missing, or of another kind: the reading says nothing about the condition
@@ -197,7 +197,7 @@ def _end_changed(
     for rule_id, note in tuple(state.notes.items()):
         if fingerprints.get(rule_id) != note.fingerprint:
             if note.disabled or note.snoozed_until:
-                state.unmuted.add(rule_id)
+                state.unmuted |= {rule_id}
             del state.notes[rule_id]
     for rule_id, episode in tuple(state.episodes.items()):
         if fingerprints.get(rule_id) == episode.fingerprint:
@@ -214,12 +214,13 @@ def _end_snoozes(state: DeviceState, now: int) -> None:
     for rule_id, note in state.notes.items():
         if note.snoozed_until and note.snoozed_until <= now:
             note.snoozed_until = 0
-            state.unmuted.add(rule_id)
+            state.unmuted |= {rule_id}
 
 
 def _close(state: DeviceState, rule_id: str, now: int) -> None:
     episode = state.episodes.pop(rule_id)
-    state.acks.pop(rule_id, None)
+    if state.acks:
+        state.acks = {name: ack for name, ack in state.acks.items() if name != rule_id} or None
     state.episodes_changed = True
     nth = _nth(state, rule_id, now)
     if state.instants:

@@ -13,7 +13,7 @@ from app.core.state.rule_memory import NOTHING, RuleMemory
 
 def hold_muted(state: DeviceState, rules: tuple[Rule, ...], mutes: tuple[Mute, ...], now: int) -> None:
     """Note for each rule until when `mutes` hold at `now`, a time of arrival in microseconds since 1970, in place."""
-    state.held = {}
+    state.held = None
     for rule in rules:
         if until := muted_until(mutes, rule.id, now):
             hold_rule(state, rule, until)
@@ -21,7 +21,7 @@ def hold_muted(state: DeviceState, rules: tuple[Rule, ...], mutes: tuple[Mute, .
 
 def hold_rule(state: DeviceState, rule: Rule, until: int) -> None:
     """Note that the user has muted this rule until then, in place; an open alert of it is muted."""
-    state.held[rule.id] = until
+    state.held = {**(state.held or {}), rule.id: until}
     episode = state.episodes.get(rule.id)
     if episode is not None and episode.fired and episode.fingerprint == rule.fingerprint:
         mute_episode(episode)
@@ -30,7 +30,7 @@ def hold_rule(state: DeviceState, rule: Rule, until: int) -> None:
 
 def held_note(state: DeviceState, rule_id: str) -> RuleMemory:
     """What the device remembers of a rule, as if the user's mutes of now were a snooze of the rule on this device."""
-    note, until = state.notes.get(rule_id, NOTHING), state.held.get(rule_id, 0)
+    note, until = state.notes.get(rule_id, NOTHING), (state.held or {}).get(rule_id, 0)
     return msgspec.structs.replace(note, snoozed_until=until) if until > note.snoozed_until else note
 
 

@@ -31,10 +31,10 @@ def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[E
         texts = (episode.alert_id, episode.severity, episode.message)
         numbers = (number(episode.value), number(episode.threshold))
         times = (moment(episode.first_seen), moment(episode.last_seen))
-        snoozed_until = max(note.snoozed_until, state.held.get(rule_id, 0))
+        snoozed_until = max(note.snoozed_until, (state.held or {}).get(rule_id, 0))
         word = _word(episode, note.disabled, snoozed_until, now)
         until = moment(snoozed_until) if now < snoozed_until < FOREVER else None
-        assignee, comment = state.acks.get(rule_id, ("", ""))
+        assignee, comment = (state.acks or {}).get(rule_id, ("", ""))
         said = (assignee or None, comment or None)
         yield Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, *numbers, *times, word, until, way, *said))
 

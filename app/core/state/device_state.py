@@ -1,5 +1,6 @@
 """What is known of one device, and its encoding: compact, and readable by older and newer programs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -37,11 +38,12 @@ class DeviceState:
     notes: dict[str, RuleMemory] = field(default_factory=dict)  # by rule id
     # Rule id -> the episode that was sent, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
-    acks: dict[str, Ack] = field(default_factory=dict)  # of open alerts, by rule id, if anything was said with ACK
+    # These three are not changed in place, and most devices have none: empty containers would take 300 bytes each.
+    acks: Mapping[str, Ack] | None = None  # of open alerts, by rule id, if anything was said with ACK
     # Until when the user's mutes (app.core.rules.mutes) hold as of the latest reading, by rule id; microseconds.
-    held: dict[str, int] = field(default_factory=dict, compare=False)
+    held: Mapping[str, int] | None = field(default=None, compare=False)
     # Ids of rules whose snooze or DISABLE is over, since `decode` or `mark_persisted`: their rows go.
-    unmuted: set[str] = field(default_factory=set, compare=False)
+    unmuted: frozenset[str] = field(default=frozenset(), compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     way: str = field(default="", compare=False)  # of the device (app.core.model.namespaces), as its key says
     persisted_offset: int = -1  # applied_offset at `decode` or `mark_persisted`
@@ -86,8 +88,7 @@ class DeviceState:
         self.episodes_changed = self.sampled = False
         if self.touched:
             self.touched = {}
-        if self.unmuted:
-            self.unmuted = set()
+        self.unmuted = frozenset()
 
     def note(self, rule_id: str, fingerprint: str) -> RuleMemory:
         """The rule's note; a new note if there is none about this meaning of the rule."""
@@ -192,7 +193,7 @@ def decode(data: bytes) -> DeviceState:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
     state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
     state.samples, state.log, state.marks = encoded.samples, encoded.log or 0, encoded.marks
-    state.back, state.acks = encoded.back, encoded.acks
+    state.back, state.acks = encoded.back, encoded.acks or None
     return state
 
 
