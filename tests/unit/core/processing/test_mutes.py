@@ -203,3 +203,21 @@ def test_a_device_whose_silence_was_snoozed_is_reported_afterwards() -> None:
 def test_mutes_that_nobody_can_read(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         read_mutes(text)
+
+
+@pytest.mark.parametrize("muted", [False, True])
+def test_what_is_muted_does_not_go_stale(muted: bool) -> None:
+    fleet = Fleet(rules=(rule("temperature", no_data_seconds=10),))
+    fleet.reads("d1", temperature=90)
+    fleet.work()
+    mute = {"rule_id": "*", "device_id": "d1", "since": NOW.isoformat()}
+    fleet.book.mute("u", compile_mutes(read_mutes(msgspec.json.encode([mute] if muted else []))))
+    fleet.goes_on(60)
+    found = [one["status"] for one in fleet.reported if one["rule_id"] == "temperature"]
+    assert found == (["FIRING"] if muted else ["FIRING", "STALE"])
+    assert len([claim for claim in fleet.claims if claim.what == "no_data"]) == 1, "it is claimed once, and settled"
+    fleet.book.mute("u", ())
+    fleet.reads("d1", temperature=91)
+    fleet.work()
+    told = [one for one in fleet.reported if one["rule_id"] == "temperature"]
+    assert told[-1]["cause"] == ("unmuted" if muted else "data_again")
