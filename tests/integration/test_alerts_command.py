@@ -142,6 +142,11 @@ async def a_device_is_muted(site: Site, fleet: Fleet) -> None:
         return (await states(site))["d2"] == "DISABLED"
 
     await until(disabled, 30, lambda: "d2 is not disabled")
+    assert (await alerts(site, "disable", "*", "*", "temperature")).out.endswith("for all users\n")
+    muted = (await alerts(site, "list", "--muted", "--user", "*", "--json")).json
+    assert [(one["device_id"], one["rule_id"]) for one in muted] == [("*", "temperature")]
+    assert (await alerts(site, "enable", "*", "*", "temperature")).code == 0
+    assert (await alerts(site, "ack", "*", "d1", "temperature")).code == 1
     for one in found:
         assert (await alerts(site, "enable", user, one["device_id"], one["rule_id"], "--way", "users")).code == 0
     assert (await alerts(site, "list", "--muted", "--json")).json == []

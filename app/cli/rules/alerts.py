@@ -12,8 +12,10 @@ import msgspec
 import typer
 
 from app.backtest.duration import duration
-from app.core.alerts.commands import CommandAction, command
+from app.core.alerts.commands import Command, CommandAction, command
+from app.core.alerts.mute_commands import mute_effect
 from app.core.model.identity import bad_character
+from app.core.model.namespaces import FLEET
 from app.core.model.records import Kind, Rejected
 from app.core.routing.address import Address
 from app.core.rules.globs import Globs
@@ -21,13 +23,14 @@ from app.errors import PermanentError
 from app.mqtt.one_shot import ask, publish
 from app.postgres.connect import operator_session
 from app.postgres.queries.alert_lists import MutedAlert, OpenAlert, SentAlert, muted_alerts, open_alerts, sent_alerts
+from app.postgres.store.statements import STATEMENTS
 from app.settings import load
 
 alerts = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Of this user alone.")]
 OfRule = Annotated[str | None, typer.Option("--rule", help="Of this rule alone.")]
-User = Annotated[str, typer.Argument(help="The user who has the device.")]
+User = Annotated[str, typer.Argument(help="The user who has the device; '*': all users, but for ack.")]
 Device = Annotated[str, typer.Argument(help="Its id.")]
 Rule = Annotated[str, typer.Argument(help="The rule's id.")]
 SomeDevice = Annotated[str, typer.Argument(help="Its id; '*': every device of the user.")]
@@ -180,9 +183,14 @@ def _send(user: str, device: str, rule: str, action: CommandAction, wait: float,
         wanted["request_id"] = secrets.token_hex(8)
     payload = json.dumps(wanted).encode()
     now_ms = time.time_ns() // 1_000_000
-    found = command(_HistoryRow(payload, now_ms), Address(Kind.ALERTS_MANAGE, user, ""), now_ms)
+    address = Address(Kind.ALERTS_MANAGE, "everybody" if user == FLEET else user, "")
+    found = command(_HistoryRow(payload, now_ms), address, now_ms)
     if isinstance(found, Rejected):
         raise typer.BadParameter(found.detail)
+    if user == FLEET:
+        asyncio.run(_mute_everybody(found))
+        print(f"done {action} of {rule} on {device} for all users")
+        return
     topic = f"users/{user}/alerts/manage"
     if not wait:
         publish(load(), topic, payload)
@@ -192,6 +200,15 @@ def _send(user: str, device: str, rule: str, action: CommandAction, wait: float,
     if "error" in answer:
         raise PermanentError(f"{action} is refused: {answer['error']}")
     print(f"done {action} of {rule} on {device}: a worker has obeyed it")
+
+
+async def _mute_everybody(given: Command) -> None:
+    """Change the mutes of all users, which nobody can over MQTT. Raises PermanentError for ACK, which mutes nothing."""
+    if given.action is CommandAction.ACK:
+        raise PermanentError("ACK is for one alert of one user")
+    effect = mute_effect(msgspec.structs.replace(given, user_id=FLEET))
+    async with operator_session(load(), "alerts") as connection:
+        await connection.execute(STATEMENTS[effect.statement].sql, *effect.args)
 
 
 def _show_muted(found: Sequence[MutedAlert], as_json: bool) -> None:

@@ -111,7 +111,7 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
 def _problem(made: Command) -> str | None:
     """What is wrong with a command whose fields are right one by one."""
     if made.user_id == FLEET:
-        return f"the user {FLEET} stands for all users, whose alerts nobody mutes over MQTT"
+        return f"the user {FLEET} stands for all users, whose alerts an operator mutes: iot-stream alerts"
     if "\0" in made.rule_id + made.by + made.comment + made.request_id:
         return "rule_id, by, comment or request_id contains U+0000; leave it out"
     if made.broad and made.action is CommandAction.ACK:

@@ -11,7 +11,7 @@ from app.core.decode.decoder import DecodeLimits
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.rules.mutes import compile_mutes, read_mutes
+from app.core.rules.mutes import FOREVER, Mute, compile_mutes, read_mutes
 from app.core.user_config.rulebook import RuleBook
 from tests import DEFAULT
 from tests.unit.presence_world import Given
@@ -221,3 +221,14 @@ def test_what_is_muted_does_not_go_stale(muted: bool) -> None:
     fleet.work()
     told = [one for one in fleet.reported if one["rule_id"] == "temperature"]
     assert told[-1]["cause"] == ("unmuted" if muted else "data_again")
+
+
+def test_a_mute_of_all_users_is_no_message_and_holds_for_everybody() -> None:
+    world = World(HOT)
+    command = {"action": "DISABLE", "rule_id": "*", "device_id": "*"}
+    (refused,) = world.send(0, "users/*/alerts/manage", command, b"*/*").rejected
+    assert refused.detail == "the user * stands for all users, whose alerts an operator mutes: iot-stream alerts"
+    world.book.mute("*", (Mute("temperature", "*", FOREVER),))
+    assert world.reading(1, temperature=90) == []
+    world.book.mute("*", ())
+    assert world.reading(2, temperature=90) == ["temperature FIRING"]
