@@ -25,6 +25,7 @@ class AppriseClient:
         logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its warnings name hosts and users
         self._apprise: Any = apprise
         self._asset = apprise.AppriseAsset(app_id="iot-stream", async_mode=False, secure_logging=True)
+        apprise.Apprise.instantiate("json://localhost", asset=self._asset)  # loads all services, outside the guard
         self._allowed = allowed
         self._threads = ThreadPoolExecutor(at_once, "channel")
 

@@ -5,6 +5,7 @@ look-up and each connection of a guarded thread is checked where Python makes it
 connected to: a name that resolves to another address the second time gets nowhere.
 """
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from typing import Any
 from app.notify.channels.channel import AllowedTargets
 
 _RESOLVES, _CONNECTS = "socket.getaddrinfo", ("socket.connect", "socket.sendto", "socket.sendmsg")
-# Nor are there other ways to a name, a listener, or another program.
+# Nor are there other ways to an address, or to another program.
 _NEVER = (
-    "socket.bind", "socket.gethostbyname", "socket.gethostbyaddr", "subprocess.Popen", "os.exec", "os.fork",
-    "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn", "ctypes.dlopen",
+    "socket.gethostbyname", "subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
+    "os.system", "pty.spawn",
 )  # fmt: skip
 
 
@@ -39,6 +40,8 @@ class ConnectionGuard:
             wrong = f"{event} to {type(address).__name__}"
             if isinstance(address, tuple):
                 wrong = self._allowed.refuses_address(self._host or str(address[0]), str(address[0]))
+        elif event == "socket.gethostbyaddr" and args[0] != socket.gethostname():  # smtplib asks for its own name
+            wrong = f"a channel looks up no address such as {args[0]}"
         elif event in _NEVER:
             wrong = f"a channel does not use {event}"
         if wrong is not None:

@@ -11,7 +11,7 @@ _ALL = "jsonb_array_elements(kept.mutes) WITH ORDINALITY AS entries (one, place)
 # $4: the mute as JSON; $5: since when.
 UPSERT = f"""
 INSERT INTO user_configs AS kept (user_id, mutes, edited_at)
-SELECT $1::text, jsonb_build_array($4::jsonb), 'epoch' WHERE $2::text IS NOT NULL AND $3::text IS NOT NULL
+SELECT $1::text, jsonb_build_array($4::jsonb), timestamptz 'epoch' WHERE $2::text IS NOT NULL AND $3::text IS NOT NULL
 ON CONFLICT (user_id) DO UPDATE SET mutes = EXCLUDED.mutes || coalesce((SELECT jsonb_agg(one ORDER BY place)
     FROM (SELECT one, place FROM {_ALL} WHERE NOT ({_SAME})
         AND coalesce((one->>'until')::timestamptz > $5::timestamptz, true)

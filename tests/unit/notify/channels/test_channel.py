@@ -93,7 +93,8 @@ def test_a_guarded_thread_looks_up_no_other_name_opens_no_other_socket_and_start
             lambda: socket.gethostbyname("example.org"),
             lambda: unix.connect("/nowhere"),
             lambda: udp.sendto(b"x", ("10.0.0.1", 53)),
-            lambda: tcp.bind(("127.0.0.1", 0)),
+            lambda: tcp.connect(("10.0.0.1", 25)),
+            lambda: socket.gethostbyaddr("10.0.0.1"),
             lambda: subprocess.run(["true"], check=False),
         ]
         for attempt in attempts:
