@@ -76,3 +76,16 @@ def test_nothing_is_lost_or_changes_places(steps: list[tuple[str, str]]) -> None
             paused.discard(lane)
         assert len(turns) == sum(map(len, lanes.values()))
         assert turns.idle == (not any(queue for name, queue in lanes.items() if name not in paused))
+
+
+def test_a_whole_lane_is_taken_paused_or_not() -> None:
+    queue = FairQueue[int]()
+    for lane in ("a", "b", "c"):
+        for item in range(3):
+            queue.put(lane, item)
+    queue.pause("a")
+    assert (queue.take_all("a"), queue.take_all("b"), queue.take_all("none")) == ([0, 1, 2], [0, 1, 2], [])
+    assert len(queue) == 3
+    queue.resume("a")
+    queue.put("a", 9)
+    assert [queue.take() for _ in range(5)] == [("c", 0), ("a", 9), ("c", 1), ("c", 2), None]
