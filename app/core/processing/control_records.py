@@ -103,9 +103,9 @@ class ControlRecords:
         """The devices of this partition that a command may be for; first the devices with an open alert of the rule."""
         ways = (found.way,) if found.way else (USERS, IOT)
         names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
-        known = [self._devices.known(partition, name) for name in names]
-        if found.way and known == [None] and found.action is not CommandAction.ACK:  # before its first reading
-            known = [self._devices.watched(partition, names[0])]
+        early = found.way and found.action is not CommandAction.ACK  # perhaps before the device's first reading
+        look_up = self._devices.watched if early else self._devices.known
+        known = [look_up(partition, name) for name in names]
         meant = [(device, device.state) for device in known if device is not None and device.state is not None]
         return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
 

@@ -14,6 +14,7 @@ from app.core.processing.processor import Processor
 from app.core.rules.mutes import FOREVER, Mute, compile_mutes, read_mutes
 from app.core.user_config.rulebook import RuleBook
 from tests import DEFAULT
+from tests.unit.core.processing.test_processor import Subject, other, telemetry
 from tests.unit.presence_world import Given
 from tests.unit.presence_world import World as Fleet
 from tests.unit.readings import rule
@@ -124,6 +125,15 @@ def test_a_device_is_muted_before_its_first_reading() -> None:
     assert world.reading(2, "new", temperature=90) == []
     world.manage(3, "ENABLE", "temperature", "new")
     assert world.reading(4, "new", temperature=90) == ["temperature FIRING"]
+
+
+def test_a_device_that_had_no_rules_is_muted_before_the_first_reading_under_one() -> None:
+    subject = Subject()
+    subject(telemetry(0, temperature=90))
+    subject.rules(HOT)
+    command = {"action": "DISABLE", "rule_id": "temperature", "device_id": "d", "way": "users"}
+    assert subject(other("users/u/alerts/manage", msgspec.json.encode(command), 1)).rejected == []
+    assert subject(telemetry(2, temperature=90)).events == []
 
 
 def test_what_is_not_there_is_refused_and_what_is_history_is_not_done_again() -> None:
