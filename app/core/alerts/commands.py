@@ -148,9 +148,9 @@ def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], off
         state.touched[rule.id] = episode
         if given.action is CommandAction.ACK:
             episode.acked = True
-            others = {name: ack for name, ack in (state.acks or {}).items() if name != rule.id}
+            kept = {name: ack for name, ack in (state.acks or {}).items() if name != rule.id}
             own = {rule.id: (given.by, given.comment)} if given.by or given.comment else {}
-            state.acks = others | own or None
+            state.acks = kept | own or None
         elif given.action is not CommandAction.ENABLE:
             mute_episode(episode)
     _remember(state, given, rule)
