@@ -63,7 +63,8 @@ def ask(
         try:
             return answered.result(seconds)
         except TimeoutError:
-            cure = "look whether bridge, worker and notifier run; the message is not lost, and may yet be obeyed"
+            cure = "the broker has the message, which may have been obeyed, or may yet be: the notifier brings the"
+            cure += " answer; look whether bridge, worker and notifier run"
             raise TransientError(f"no answer on {answers} within {seconds:g} s: {cure}") from None
 
 

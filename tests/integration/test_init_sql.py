@@ -19,10 +19,12 @@ TABLES = {
     "iot_migrations": "version name checksum applied_at",
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
     "user_configs": "user_id rules updated_at maintenance edited_at sampling accepted message_edited_at message_at"
-    " message_partition message_offset",
+    " message_partition message_offset mutes",
+    "user_channels": "user_id channels created_at",
     "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum way",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
-    "snoozed_until way",
+    "snoozed_until way assignee comment",
+    "muted_alerts": "user_id device_id rule_id since snoozed_until muted_by comment way",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
     "first_seen event sent_at recorded_at held_at left_out",
     "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back"
@@ -91,7 +93,7 @@ async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, conn
     await connection.execute(
         "ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at, DROP COLUMN sampling,"
         " DROP COLUMN accepted, DROP COLUMN message_edited_at, DROP COLUMN message_at, DROP COLUMN message_partition,"
-        " DROP COLUMN message_offset"
+        " DROP COLUMN message_offset, DROP COLUMN mutes"
     )
     await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
     await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
@@ -337,19 +339,23 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_worker raw_telemetry IS",
         "iot_worker user_configs ISU",
         "iot_worker active_alerts DISU",
+        "iot_worker muted_alerts DISU",
         "iot_worker device_status ISU",
         "iot_worker rolling_averages ISU",
         "iot_worker alert_history IS",
         "iot_notifier alert_history ISU",
         "iot_notifier active_alerts S",
+        "iot_notifier user_channels S",
         "iot_reader raw_telemetry S",
         "iot_reader user_configs S",
         "iot_reader active_alerts S",
+        "iot_reader muted_alerts S",
         "iot_reader alert_history S",
         "iot_reader device_status S",
         "iot_reader rolling_averages S",
         "iot_dashboard raw_telemetry S",
         "iot_dashboard active_alerts S",
+        "iot_dashboard muted_alerts S",
         "iot_dashboard alert_history S",
         "iot_dashboard device_status S",
         "iot_dashboard rolling_averages S",
@@ -365,7 +371,9 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_admin mqtt_users DISU",
         "iot_admin mqtt_acl DISU",
         "iot_admin user_configs DISU",
+        "iot_admin user_channels DISU",
         "iot_admin active_alerts S",
+        "iot_admin muted_alerts S",
         "iot_admin alert_history S",
         "iot_admin device_status S",
         "iot_admin rolling_averages S",

@@ -188,8 +188,8 @@ def _send(user: str, device: str, rule: str, action: CommandAction, wait: float,
     if isinstance(found, Rejected):
         raise typer.BadParameter(found.detail)
     if user == FLEET:
-        asyncio.run(_mute_everybody(found))
-        print(f"done {action} of {rule} on {device} for all users")
+        changed = asyncio.run(_mute_everybody(found))
+        print(f"done {action} of {rule} on {device} for all users" + ("" if changed else ": there was no such mute"))
         return
     topic = f"users/{user}/alerts/manage"
     if not wait:
@@ -199,16 +199,19 @@ def _send(user: str, device: str, rule: str, action: CommandAction, wait: float,
     answer = ask(load(), topic, payload, f"users/{user}/alerts/errors", str(wanted["request_id"]), wait)
     if "error" in answer:
         raise PermanentError(f"{action} is refused: {answer['error']}")
-    print(f"done {action} of {rule} on {device}: a worker has obeyed it")
+    note = f"; {answer['note']}" if "note" in answer else ""
+    print(f"done {action} of {rule} on {device}: a worker has obeyed it{note}")
 
 
-async def _mute_everybody(given: Command) -> None:
-    """Change the mutes of all users, which nobody can over MQTT. Raises PermanentError for ACK, which mutes nothing."""
+async def _mute_everybody(given: Command) -> bool:
+    """Change the mutes of all users, which nobody can over MQTT; returns whether that changed anything. Raises
+    PermanentError for ACK, which mutes nothing.
+    """
     if given.action is CommandAction.ACK:
         raise PermanentError("ACK is for one alert of one user")
     effect = mute_effect(msgspec.structs.replace(given, user_id=FLEET))
     async with operator_session(load(), "alerts") as connection:
-        await connection.execute(STATEMENTS[effect.statement].sql, *effect.args)
+        return not (await connection.execute(STATEMENTS[effect.statement].sql, *effect.args)).endswith(" 0")
 
 
 def _show_muted(found: Sequence[MutedAlert], as_json: bool) -> None:

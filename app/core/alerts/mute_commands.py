@@ -11,6 +11,10 @@ from app.core.model.fault import printable
 from app.core.model.times import moment
 from app.core.rules.mutes import ALL, PRESENCE, StoredMute
 from app.core.rules.rule import Rule
+from app.core.state.device_state import DeviceState
+from app.core.state.rule_memory import NOTHING
+
+NO_MUTE = "the worker knows of no mute of this device and rule"
 
 
 def unknown_rule(given: Command, rules: Iterable[Rule]) -> str | None:
@@ -20,6 +24,12 @@ def unknown_rule(given: Command, rules: Iterable[Rule]) -> str | None:
         return None
     known = printable(", ".join(ids), 200) if ids else "none"
     return f"rule_id is {printable(given.rule_id)}; the rules of this user are {known}"
+
+
+def idle_note(given: Command, state: DeviceState) -> str:
+    """What the sender of a command for one rule on one device should know before it is carried out, or nothing."""
+    note = state.notes.get(given.rule_id, NOTHING)
+    return NO_MUTE if given.action is CommandAction.ENABLE and not note.mutes(given.at * 1000) else ""
 
 
 def mute_effect(given: Command) -> Effect:

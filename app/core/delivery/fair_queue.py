@@ -20,6 +20,15 @@ class FairQueue(Generic[T]):
         return self._count
 
     @property
+    def lanes(self) -> int:
+        """How many lanes have an item, paused or not."""
+        return len(self._lanes)
+
+    def waiting(self, lane: str) -> int:
+        """How many items a lane has, paused or not."""
+        return len(self._lanes.get(lane, ()))
+
+    @property
     def idle(self) -> bool:
         """Whether the queue has nothing to take."""
         return not self._ring

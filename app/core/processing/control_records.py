@@ -1,7 +1,7 @@
 """Records that are no telemetry, one by one: commands, claims of silence, statuses and rule changes."""
 
 from app.core.alerts.commands import Command, CommandAction, apply_command, command, is_open
-from app.core.alerts.mute_commands import mute_effect, muted_effect, unknown_rule
+from app.core.alerts.mute_commands import NO_MUTE, idle_note, mute_effect, muted_effect, unknown_rule
 from app.core.alerts.outputs import emit
 from app.core.alerts.staleness import mark_stale
 from app.core.batch.effects import Effect
@@ -60,6 +60,7 @@ class ControlRecords:
             wrong += '; say "way": "users" or "iot" to mute it before its first'
         meant = self._meant(batch.partition, found)
         for device, state in meant:
+            note = idle_note(found, state)
             again = record.offset <= state.applied_offset or (len(meant) > 1 and record.offset <= batch.partition.mark)
             refusal = None if again else apply_command(state, found, device.watch.rules, record.offset)
             if refusal is None:
@@ -67,7 +68,7 @@ class ControlRecords:
                 output.commands_again += again
                 batch.move(device)
                 if not again:
-                    self._obeyed(batch, record, found, muted_effect(found, way_of(device.name[0])))
+                    self._obeyed(batch, record, found, note, muted_effect(found, way_of(device.name[0])))
                 return
             wrong = refusal
         if found.way != USERS and record.key == device_key(found.user_id, found.device_id):
@@ -90,13 +91,16 @@ class ControlRecords:
         else:
             batch.output.effects.append(mute_effect(found))
             batch.output.effect_sources.append(record)
-            self._obeyed(batch, record, found)
+            held = self._devices.has_mute(found.user_id, found.rule_id, found.device_id, found.at * 1000)
+            self._obeyed(batch, record, found, "" if held or found.action is not CommandAction.ENABLE else NO_MUTE)
 
-    def _obeyed(self, batch: BatchContext, record: Record, found: Command, effect: Effect | None = None) -> None:
+    def _obeyed(
+        self, batch: BatchContext, record: Record, found: Command, note: str, effect: Effect | None = None
+    ) -> None:
         """A command was obeyed, for the first time: its row, and the answer if its sender waits for one."""
         if effect is not None:
             batch.output.alert_effects.append(effect)
-        if (reply := obeyed(found, batch.partition.number, record.offset)) is not None:
+        if (reply := obeyed(found, note, batch.partition.number, record.offset)) is not None:
             batch.output.answers.append(reply)
 
     def _meant(self, partition: PartitionState, found: Command) -> list[tuple[CachedDevice, DeviceState]]:

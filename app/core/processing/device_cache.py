@@ -198,6 +198,10 @@ class DeviceCache:
         found = self._rules.in_force(user_id).rules
         return found.rules if found else ()
 
+    def has_mute(self, user_id: str, rule_id: str, device_id: str, now: int) -> bool:
+        """As RuleBook.has_mute says of the user."""
+        return self._rules.has_mute(user_id, rule_id, device_id, now)
+
     def muted_until(self, name: Name, rule_id: str, seconds: float) -> int:
         """As RuleBook.muted_until says of the device."""
         return self._rules.muted_until(name, rule_id, seconds)

@@ -37,17 +37,20 @@ class ObeyedBody(Struct):
     request_id: str
     status: str  # "obeyed"
     received: datetime
+    note: str | UnsetType = UNSET  # what a person would not expect of it
 
 
 class _Asked(Struct):
     request_id: str = ""
 
 
-def obeyed(given: Command, partition: int, offset: int) -> Reply | None:
-    """The answer to a command that was obeyed, the record at `offset` of `partition`; None: nobody asked for one."""
+def obeyed(given: Command, note: str, partition: int, offset: int) -> Reply | None:
+    """The answer to a command that was obeyed, the record at `offset` of `partition`, with a note or an empty one;
+    None: nobody asked for an answer.
+    """
     if not given.request_id:
         return None
-    body = ObeyedBody("", given.request_id, "obeyed", moment_of(given.at))
+    body = ObeyedBody("", given.request_id, "obeyed", moment_of(given.at), note or UNSET)
     return _answer(given.user_id, _TOPICS[Kind.ALERTS_MANAGE], body, partition, offset)
 
 

@@ -143,6 +143,13 @@ class RuleBook:
         """Whether a device (owner, device) is in a maintenance window at event time `seconds` since 1970."""
         return within(self.in_force(user_of(name[0])).windows, name[1], int(seconds * 1_000_000))
 
+    def has_mute(self, user_id: str, rule_id: str, device_id: str, now: int) -> bool:
+        """Whether the user has a mute of exactly this rule and device, ALL or an id each, at `now` in microseconds
+        since 1970.
+        """
+        mutes = self._own.get(user_id, InForce()).mutes
+        return any((one.rule_id, one.device_id) == (rule_id, device_id) and now < one.until for one in mutes)
+
     def muted_until(self, name: tuple[str, str], rule_id: str, seconds: float) -> int:
         """Until when a rule of presence is muted on a device (owner, device) at `seconds` since 1970: in microseconds
         since 1970, or mutes.FOREVER; 0: not at all.

@@ -8,9 +8,13 @@ from typing import Any
 from app.core.model.alert_event import Severity, Status
 from app.errors import PermanentError, SettingsError, TransientError
 from app.notify.channels.channel import AllowedTargets, Channel
-from app.notify.channels.guard import guarded
+from app.notify.channels.guard import ConnectionGuard, guarded
 
 INSTALL = "pip install 'iot-stream[channels]'"
+TIME_LIMIT = 30.0  # seconds for one message; the settings of a URL (rto, cto) and a slow service may ask for any time
+THREADED = ("mqtt", "mqtts", "xmpp", "xmpps")  # schemes whose service connects in threads that nothing guards
+# What a service of apprise lets through, of the libraries below it or for an answer it did not expect.
+_FAULTS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
 
 
 class AppriseClient:
@@ -37,26 +41,34 @@ class AppriseClient:
         """
         if wrong := self._allowed.refuses_scheme(channel.scheme):
             raise PermanentError(wrong)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._send, channel, title, body, tone)
+        if channel.scheme in THREADED:
+            raise PermanentError(f"the scheme {channel.scheme!r} is of no channel: its connections cannot be guarded")
+        loop, watch = asyncio.get_running_loop(), ConnectionGuard(self._allowed)
+        limit = loop.call_later(TIME_LIMIT, watch.end)
+        try:
+            await loop.run_in_executor(self._threads, self._send, channel, (title, body, tone), watch)
+        finally:
+            limit.cancel()
+            watch.end()  # of a message that is not waited for any more, too
 
-    def _send(self, channel: Channel, title: str, body: str, tone: str) -> None:
-        with guarded(self._allowed) as watch:
+    def _send(self, channel: Channel, message: tuple[str, str, str], watch: ConnectionGuard) -> None:
+        title, body, tone = message
+        with guarded(watch):
             try:
                 service = self._apprise.Apprise.instantiate(channel.url, asset=self._asset)
                 if service is None:
                     raise PermanentError(f"apprise cannot use this {channel.scheme} URL")
-                taken = service.notify(body=body, title=title, notify_type=tone, body_format="text")
-            except OSError as error:  # libraries below let some through
-                taken, error_name = False, type(error).__name__
-            else:
-                error_name = "no"
+                taken, why = service.notify(body=body, title=title, notify_type=tone, body_format="text"), ""
+            except _FAULTS as error:
+                taken, why = False, f" ({type(error).__name__})"
         if watch.refused is not None:
             raise PermanentError(watch.refused)
         if not taken:
-            raise TransientError(f"the {channel.scheme} service did not take the message ({error_name} error is known)")
+            why = f" within {TIME_LIMIT:g} s" if watch.over else why
+            raise TransientError(f"the {channel.scheme} service did not take the message{why}")
 
     def close(self) -> None:
-        """Wait for no message under way: its thread ends with its time limit."""
+        """Wait for no message under way: its connections have ended with the task that waited for it."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -12,7 +12,7 @@ from app.core.rules.globs import Globs
 
 CHANNELS_MAX = 20  # of a user
 _ORDER = {severity.value: place for place, severity in enumerate(Severity)}
-_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64, _GLOBAL_IPV6 = IPv6Network("64:ff9b::/96"), IPv6Network("2000::/3")
 
 
 class Channel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,5 +86,7 @@ def is_public(address: str) -> bool:
         inner = found.ipv4_mapped or found.sixtofour
         if found in _NAT64:
             inner = IPv4Address(int(found) & 0xFFFF_FFFF)
+        if inner is None and found not in _GLOBAL_IPV6:  # site-local, ::10.0.0.1, NAT64 of one's own: no internet
+            return False
         found = inner or found
     return found.is_global and not found.is_multicast

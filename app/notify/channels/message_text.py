@@ -23,18 +23,20 @@ def one_event(event: AlertEvent) -> tuple[str, str]:
     return _plain(title), "\n".join(map(_plain, lines))
 
 
-def several_events(events: Sequence[AlertEvent]) -> tuple[str, str]:
-    """Title and body of the message about events, at least one, that were held back."""
+def several_events(events: Sequence[AlertEvent], more: int = 0) -> tuple[str, str]:
+    """Title and body of the message about events, at least one, that were held back; `more` were only counted."""
     held = [
         HeldAlert(one.alert_id, one.status, one.repeat or 0, one.device_id, one.rule_id, one.severity, one.event_time)
         for one in events
     ]
     counts = counted(held)
-    title = f"{counts.count} alert events of {counts.devices} devices of {events[0].user_id}"
-    lines = [", ".join(f"{count} {status}" for status, count in counts.by_status.items()), ""]
+    devices = "" if more else f" of {counts.devices} devices"
+    title = f"{counts.count + more} alert events{devices} of {events[0].user_id}"
+    kinds = [f"{count} {status}" for status, count in counts.by_status.items()]
+    lines = [", ".join(kinds + ([f"{more} not kept"] if more else [])), ""]
     lines += [one_event(one)[0] for one in events[:LISTED]]
-    if len(events) > LISTED:
-        lines.append(f"and {len(events) - LISTED} more: iot-stream alerts history --user {events[0].user_id}")
+    if (omitted := max(0, len(events) - LISTED) + more) > 0:
+        lines.append(f"and {omitted} more: iot-stream alerts history --user {events[0].user_id}")
     return _plain(title), "\n".join(map(_plain, lines))
 
 

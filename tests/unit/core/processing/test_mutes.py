@@ -162,6 +162,23 @@ def test_a_sender_who_asks_is_answered(action: str, more: dict[str, object]) -> 
     assert msgspec.json.decode(reply.value)["request_id"] == "r2"
 
 
+@pytest.mark.parametrize("rule_id", ["temperature", "*", "$offline", "gone"])
+@pytest.mark.parametrize(("action", "more"), [("SNOOZE", {"duration_minutes": 5}), ("DISABLE", {})])
+def test_enable_says_when_there_was_nothing_to_end(rule_id: str, action: str, more: dict[str, object]) -> None:
+    world = World(HOT, rule("battery", "<", 10, id="gone"))
+    device = "*" if rule_id == "gone" else "d"
+
+    def notes(minute: float) -> object:
+        (reply,) = world.manage(minute, "ENABLE", rule_id, device, way="users", request_id="r1").answers
+        return msgspec.json.decode(reply.value).get("note")
+
+    assert notes(0) == "the worker knows of no mute of this device and rule"
+    world.manage(1, action, rule_id, device, way="users", **more)
+    assert (notes(2), notes(3)) == (None, "the worker knows of no mute of this device and rule")
+    world.manage(4, "SNOOZE", rule_id, device, way="users", duration_minutes=1)
+    assert notes(6) == "the worker knows of no mute of this device and rule", "the snooze was over"
+
+
 def test_what_was_said_with_ack_is_in_later_events_until_the_alert_is_over() -> None:
     world = World(rule("temperature", escalate={"after_seconds": 60, "severity": "critical"}))
     world.reading(0, temperature=90)

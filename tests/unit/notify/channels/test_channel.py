@@ -11,7 +11,7 @@ import pytest
 
 from app.core.model.alert_event import AlertEvent, Status
 from app.notify.channels.channel import AllowedTargets, is_public, read_channels
-from app.notify.channels.guard import guarded
+from app.notify.channels.guard import ConnectionGuard, guarded
 from app.notify.channels.message_text import LISTED, one_event, several_events
 
 TIME = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -81,7 +81,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_guarded_thread_connects_to_no_private_address(host: str) -> None:
-    with guarded(ALLOWED) as watch, pytest.raises(PermissionError, match="is at the private address"):
+    with guarded(watch := ConnectionGuard(ALLOWED)), pytest.raises(PermissionError, match="is at the private address"):
         socket.create_connection((host, 9), 1)
     assert watch.refused is not None
 
@@ -98,7 +98,7 @@ def test_a_guarded_thread_looks_up_no_other_name_opens_no_other_socket_and_start
             lambda: subprocess.run(["true"], check=False),
         ]
         for attempt in attempts:
-            with guarded(ALLOWED) as watch, pytest.raises(PermissionError):
+            with guarded(watch := ConnectionGuard(ALLOWED)), pytest.raises(PermissionError):
                 attempt()
             assert watch.refused is not None
 
@@ -110,7 +110,7 @@ def test_other_threads_and_this_thread_afterwards_do_as_they_did() -> None:
         done.append(True)
 
     done: list[bool] = []
-    with guarded(ALLOWED):
+    with guarded(ConnectionGuard(ALLOWED)):
         thread = threading.Thread(target=connects)
         thread.start()
         thread.join()
