@@ -57,7 +57,8 @@ def test_what_is_no_list_of_channels(text: str, words: str) -> None:
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "2002:0a00:0001::1",
-        "64:ff9b::a00:1", "64:ff9b::7f00:1", "x", "",
+        "64:ff9b::a00:1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "::127.0.0.1", "::ffff:0:127.0.0.1", "fec0::1",
+        "2001:0:a00:1::1", "127.1", "0177.0.0.1", "2130706433", "x", "",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_of_the_internet(address: str) -> None:
@@ -130,3 +131,6 @@ def test_the_words_of_a_message() -> None:
     assert title == "25 alert events of 25 devices of alice"
     assert body.splitlines()[0] == "25 FIRING"
     assert body.splitlines()[-1] == "and 5 more: iot-stream alerts history --user alice"
+    title, body = several_events([event()], 7)
+    assert title == "8 alert events of alice"
+    assert (body.splitlines()[0], body.splitlines()[-1].partition(":")[0]) == ("1 FIRING, 7 not kept", "and 7 more")
