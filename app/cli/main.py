@@ -37,6 +37,7 @@ COMMANDS = {
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("data", "Manage the accounts of devices, for MQTT and the gateways, and their tokens."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
+    "channels": ("rules", "Where alerts of users go beside MQTT: e-mail, chats, pagers; list, add, remove, test."),
     "rules": ("rules", "Check, try and store rule sets; see what the rules would have sent."),
     "trace": ("inspect", "Where one message is now: stored, dead-lettered, waiting or not seen; and its spans."),
     "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),

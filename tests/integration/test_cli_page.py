@@ -47,6 +47,7 @@ ORDER: Mapping[str, tuple[str, set[int]]] = {
     "history replay": ("", {0}), "history export": ("", {0}), "history reset": ("", {0}), "history verify": ("", {0}),
     "alerts list": ("", {0}), "alerts history": ("", {0}), "alerts snooze": ("", {0}), "alerts disable": ("", {0}),
     "alerts enable": ("", {0}), "alerts ack": ("", {0, 1}), "rules backtest": ("", {0}),
+    "channels add": ("", {0}), "channels ls": ("", {0}), "channels test": ("", {1}), "channels rm": ("", {0}),
     "trace": ("", {0}), "tap": ("bad_time", {130}), "top": ("rows/s", {0}),
     "dlq ls": ("", {0}), "dlq show": ("", {0}), "dlq export": ("", {0}), "dlq import": ("", {0}),
     "dlq replay": ("", {0}), "dlq purge": ("", {0}),
