@@ -144,6 +144,7 @@ def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], off
     if given.action is CommandAction.ACK and episode is None:
         return f"there is no open alert of {printable(rule.id)} to acknowledge"
     state.applied_offset = offset
+    state.forget_others({rule.id: rule.fingerprint for rule in rules})
     if episode is not None:
         state.touched[rule.id] = episode
         if given.action is CommandAction.ACK:

@@ -68,7 +68,7 @@ def _transitions(
 ) -> list[AlertEvent]:
     now, events = micros(reading.time), list[AlertEvent]()
     suppress = any(begin <= now < end for begin, end in maintenance)
-    if state.episodes or state.notes:
+    if state.episodes or state.notes or state.instants:
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
     if state.notes:
         _end_snoozes(state, at * 1000)
@@ -194,11 +194,7 @@ def _end_changed(
     state: DeviceState, reading: Reading, now: int, fingerprints: dict[str, str], events: list[AlertEvent]
 ) -> None:
     """End the episodes of rules that are gone, are no longer for this device, or mean something else now."""
-    for rule_id, note in tuple(state.notes.items()):
-        if fingerprints.get(rule_id) != note.fingerprint:
-            if note.disabled or note.snoozed_until:
-                state.unmuted |= {rule_id}
-            del state.notes[rule_id]
+    state.forget_others(fingerprints)
     for rule_id, episode in tuple(state.episodes.items()):
         if fingerprints.get(rule_id) == episode.fingerprint:
             continue

@@ -97,6 +97,19 @@ class DeviceState:
             found = self.notes[rule_id] = RuleMemory(fingerprint)
         return found
 
+    def forget_others(self, fingerprints: Mapping[str, str]) -> None:
+        """Forget what is known of rules that the device does not have, or that mean something else now.
+
+        `fingerprints`: of the device's rules, by rule id. A user may change rules for ever: what is kept of a rule is
+        bounded by the number of rules that a device may have.
+        """
+        for rule_id, note in tuple(self.notes.items()):
+            if fingerprints.get(rule_id) != note.fingerprint:
+                if note.disabled or note.snoozed_until:
+                    self.unmuted |= {rule_id}
+                del self.notes[rule_id]
+        self.instants = {name: seen for name, seen in self.instants.items() if name in fingerprints}
+
 
 class _Version(Struct, array_like=True):
     version: int
