@@ -96,7 +96,9 @@ class Processor:
     def _steps(
         self, context: BatchContext, run: Sequence[Record], routed: RoutedRun, left: int
     ) -> Generator[None, None, int]:
-        """Step one record after another; `left` records may still follow without a pause, and are returned."""
+        """Step one record after another; `left` records may still follow without a pause, and are returned. An alert
+        event counts as a record: a reading may open and close the alerts of 200 rules.
+        """
         output, devices, end = context.output, context.partition.devices, context.end
         rows, sources, version = output.rows, output.sources, self._rules.version
         addresses, arrivals, control = routed
@@ -129,7 +131,7 @@ class Processor:
             if address.lenient and self._comes_again(device, record, at):
                 output.take_back()
             elif (state := device.state) is not None and not (address.retained and reading.time <= state.latest):
-                self._step.apply(context, device, state, record, reading, at)
+                left -= self._step.apply(context, device, state, record, reading, at)
         return left
 
     def _begin(self, batch: Batch, now: float) -> BatchContext:

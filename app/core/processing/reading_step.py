@@ -22,9 +22,9 @@ class ReadingStep:
 
     def apply(
         self, batch: BatchContext, device: CachedDevice, state: DeviceState, record: Record, reading: Reading, at: int
-    ) -> None:
+    ) -> int:
         """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms
-        since 1970.
+        since 1970. Returns the number of alert events, each of which takes as long as a quiet reading or longer.
         """
         offset, time, watch, second = record.offset, reading.time, device.watch, at // 1000
         if self._second != second:
@@ -35,7 +35,7 @@ class ReadingStep:
         if in_time and watch.sampling is None and not state.episodes and watch.quiet(reading):  # nearly all
             if offset > state.applied_offset:
                 state.applied_offset, state.latest = offset, time
-            return
+            return 0
         if not in_time:
             reading, found = on_time(state, reading, record, at, self._set_back_after)
             if found is not None:
@@ -48,3 +48,4 @@ class ReadingStep:
                 batch.output.drop_last("cov")
         if events:
             emit(batch.output, record, events, state.way)
+        return len(events)

@@ -37,6 +37,11 @@ class AlertFacts(Struct, frozen=True, gc=False):
     first_seen: str
 
 
+def placeholders(message: str) -> int:
+    """The number of what may be placeholders in the message of a rule."""
+    return sum(1 for _ in _PLACEHOLDER.finditer(message))
+
+
 Fill = Callable[[Reading, AlertFacts], str]
 _Part = Callable[[Reading, AlertFacts], str]
 

@@ -9,7 +9,7 @@ from app.core.model.alert_event import Severity
 from app.core.rules.condition_checks import too_costly
 from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
-from app.core.rules.messages import fill_of
+from app.core.rules.messages import fill_of, placeholders
 from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Quorum, Rule, RuleSet, rule_set
 from app.core.rules.rule_checks import checks_of_rule, problems_of
 from app.core.schema.schema import Schema
@@ -19,6 +19,7 @@ RULES_MAX = 200
 RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
 CONDITIONS_MAX = 1_000  # of all rules together; each costs up to 0.3 us a reading
+PLACEHOLDERS_MAX = 1_000  # in the messages of all rules together; each costs up to 0.7 us an alert
 
 _MICRO = 1_000_000
 
@@ -68,6 +69,9 @@ def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
     conditions = sum(len(rule.get("all") or rule.get("any") or "1") for rule in rules)
     if conditions > CONDITIONS_MAX:
         yield f"rules: {conditions} conditions in all rules together; at most {CONDITIONS_MAX} are allowed"
+    filled = sum(placeholders(rule["message"]) for rule in rules)
+    if filled > PLACEHOLDERS_MAX:
+        yield f"rules: {filled} placeholders in all messages together; at most {PLACEHOLDERS_MAX} are allowed"
 
 
 def _compiled(user_id: str, rules: list[dict[str, Any]], schema: Schema) -> RuleSet:

@@ -275,7 +275,7 @@ def test_partitions_do_not_mix() -> None:
 
 @pytest.mark.parametrize("count", [1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
 def test_slices_and_one_go_are_the_same(count: int) -> None:
-    records = [telemetry(n, temperature=90 if n % 3 else 20) for n in range(count)]
+    records = [telemetry(n, temperature=90 if n else 20) for n in range(count)]
     whole = Subject(HOT).processor(Given(records), NOW)
     steps, pauses = Subject(HOT).processor.run_sliced(Given(records), NOW), 0
     while True:
@@ -287,6 +287,23 @@ def test_slices_and_one_go_are_the_same(count: int) -> None:
         pauses += 1
     assert sliced == whole
     assert pauses == max(0, count - 1) // SLICE
+
+
+def test_readings_pause_by_their_alerts_as_well() -> None:
+    many = [rule("temperature", id=f"r{n}") for n in range(50)]
+    records = [telemetry(n, temperature=20 if n % 2 else 90) for n in range(100)]
+    whole = Subject(*many).processor(Given(records), NOW)
+    steps, pauses = Subject(*many).processor.run_sliced(Given(records), NOW), 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            sliced = done.value
+            break
+        pauses += 1
+    assert sliced == whole
+    assert len(whole.events) == 100 * 50
+    assert pauses == (99 * 50) // SLICE
 
 
 def test_configs_pause_by_their_size_as_well() -> None:

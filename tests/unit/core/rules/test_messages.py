@@ -15,6 +15,8 @@ from app.core.model.alert_event import AlertEvent
 from app.core.model.inactivity_claim import InactivityClaim
 from app.core.model.times import micros
 from app.core.rules.messages import FACTS, AlertFacts, fill_of
+from app.core.rules.parse import parse
+from app.core.rules.rule import InvalidRules, RuleSet
 from app.core.rules.rule_checks import MESSAGE_MAX
 from app.core.state.device_state import DeviceState, decode, encode
 from tests import DEFAULT
@@ -66,6 +68,17 @@ def test_a_message_without_placeholders_costs_nothing(message: str) -> None:
 def test_no_text_of_a_payload_makes_a_message_longer_than_a_rule_may_have() -> None:
     text = filled("{a}" * 333, a="x" * 100_000)
     assert (len(text), text[-1]) == (MESSAGE_MAX, "…")
+
+
+def test_placeholders_of_all_rules_together_are_bounded() -> None:
+    def parsed(count: int) -> RuleSet | InvalidRules:
+        several = [{**rule(), "id": f"r{n}", "message": "{a}" * 250} for n in range(4)]
+        return parse(msgspec.json.encode([*several, {**rule(), "id": "r", "message": "{a}" * count}]), "u", DEFAULT)
+
+    assert isinstance(parsed(0), RuleSet)
+    refused = parsed(1)
+    assert isinstance(refused, InvalidRules)
+    assert refused.reasons == ("rules: 1001 placeholders in all messages together; at most 1000 are allowed",)
 
 
 names = st.sampled_from([*FACTS, "temperature", "a", "a.b", "a..b", "avg(a,60s)", ""])
