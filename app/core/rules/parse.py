@@ -69,7 +69,7 @@ def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
     conditions = sum(len(rule.get("all") or rule.get("any") or "1") for rule in rules)
     if conditions > CONDITIONS_MAX:
         yield f"rules: {conditions} conditions in all rules together; at most {CONDITIONS_MAX} are allowed"
-    filled = sum(placeholders(rule["message"]) for rule in rules)
+    filled = sum(placeholders(rule.get("message") or "") for rule in rules)
     if filled > PLACEHOLDERS_MAX:
         yield f"rules: {filled} placeholders in all messages together; at most {PLACEHOLDERS_MAX} are allowed"
 
