@@ -106,7 +106,7 @@ async def _init(settings: Settings) -> None:
 
 async def _migrate(settings: Settings, steps: Sequence[Migration]) -> None:
     async with _owner(settings) as connection:
-        await migrate(connection, known()[: steps[-1].version])
+        await migrate(connection, known(), steps[-1].version)
 
 
 async def _loosen(settings: Settings) -> None:

@@ -87,8 +87,9 @@ async def status(connection: Connection, steps: Sequence[Migration]) -> list[Mig
     return [*found, *(MigrationState(row["version"], row["name"], row["applied_at"], newer) for row in taken.values())]
 
 
-async def migrate(connection: Connection, steps: Sequence[Migration]) -> list[Migration]:
-    """Take the missing steps, and return them. The connection goes to the database itself, not to PgBouncer.
+async def migrate(connection: Connection, steps: Sequence[Migration], last: int | None = None) -> list[Migration]:
+    """Take the missing steps, those up to version `last` if it is given, and return them. The connection goes to the
+    database itself, not to PgBouncer.
 
     Raises PermanentError when a step was changed or the program is too old, TransientError when a table stays in use,
     and asyncpg's errors: the steps before the failing one are kept.
@@ -102,7 +103,7 @@ async def migrate(connection: Connection, steps: Sequence[Migration]) -> list[Mi
         if wrong := [f"{one.version:04} {one.name}: {one.problem}" for one in states if one.problem]:
             raise PermanentError("; ".join(wrong))
         missing = {one.version for one in states if one.applied is None}
-        taken = [step for step in steps if step.version in missing]
+        taken = [step for step in steps if step.version in missing and (last is None or step.version <= last)]
         for step in taken:
             await _take(connection, step)
         return taken
