@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,10 @@ pytestmark = pytest.mark.integration
 MESSAGES = 40
 ARCHITECTURE = (APP.parent / "docs" / "architecture.md").read_text()
 
-# Handed a payload, or what becomes of it, and no step on its way to the row; and what such a file does instead.
+# Handed a payload, or what becomes of it, and no step on its way to the row, or one in the place of another; and what
+# such a file does instead.
 ASIDE = {
+    "app/core/decode/decoder.py": "in the place of run_decoder.py, decodes slices of fewer than eight records",
     "app/kafka/fetch/lenient_records.py": "keeps the bytes of a response, for a record that aiokafka cannot read: none",
     "app/stream/poll_fetch.py": "says how many records a poll takes",
     "app/stream/in_flight.py": "keeps count of batches",
@@ -48,7 +51,12 @@ def counted(heading: str) -> set[str]:
 
 async def send(site: Site, numbers: Sequence[int]) -> None:
     """Readings of one device, one after another."""
-    headers = [("mqtt_topic", f"users/{site.unique}/devices/d1/telemetry".encode()), ("kind", b"telemetry")]
+    came_in = str(time.time_ns() // 1_000_000).encode()
+    headers = [  # in the order of a bridge
+        ("mqtt_topic", f"users/{site.unique}/devices/d1/telemetry".encode()),
+        ("kind", b"telemetry"),
+        ("ingest_ms", came_in),
+    ]
     async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
         for number in numbers:
             reading = {"time": datetime.now(UTC).isoformat(), "sequence_id": number, "temperature": 21.5}

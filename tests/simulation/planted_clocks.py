@@ -6,8 +6,8 @@ from unittest import mock
 
 from app.core.batch.batch import Batch
 from app.core.batch.output import BatchOutput
-from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.decode.run_decoder import DecodedRun, RunDecoder
+from app.core.decode.decoder import DecodedRun, DecodeLimits, Decoder
+from app.core.decode.run_decoder import DecodeRun, RunDecoder
 from app.core.model.records import Record
 from app.core.processing.processor import Processor
 from app.core.routing.address import Address
@@ -31,10 +31,15 @@ class HoldsTimesToTheClock(Processor):
 class _Impatient(RunDecoder):
     now_ms = 0
 
-    def decode(
-        self, records: Sequence[Record], addresses: Sequence[Address | None], arrivals: Sequence[int]
-    ) -> DecodedRun:
-        return super().decode(records, addresses, [self.now_ms] * len(arrivals))
+    def for_run(self, count: int) -> DecodeRun:
+        right = super().for_run(count)
+
+        def decode(
+            records: Sequence[Record], addresses: Sequence[Address | None], arrivals: Sequence[int]
+        ) -> DecodedRun:
+            return right(records, addresses, [self.now_ms] * len(arrivals))
+
+        return decode
 
 
 class ForgetsTheRun(SimStates):

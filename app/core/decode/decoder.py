@@ -6,6 +6,7 @@ or suspects is read again field by field (strict_json.py, fields.py), and this s
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from app.core.decode.strict_json import jsonb_fault, read_fields
 from app.core.model.arrival import moment_of, said_ms
 from app.core.model.fault import Fault
 from app.core.model.identity import is_own, own_fault
-from app.core.model.records import Reading, Reason, Record, Rejected, Stage
+from app.core.model.records import Reading, Reason, Record, Rejected, Row, Stage
 from app.core.routing.address import Address
 from app.core.schema.codegen import reading_maker
 from app.core.schema.schema import TIME, Schema
@@ -57,6 +58,15 @@ class TimeBounds(NamedTuple):
     latest: datetime
 
 
+class DecodedRun(NamedTuple):
+    """For each record its reading and its row. A record that is refused has a Rejected and no row, one that is no
+    telemetry has None and no row. Not every reading is a Reading; each has the attributes of one.
+    """
+
+    readings: Sequence[Any]
+    rows: Sequence[Row | None]
+
+
 class Decoder:
     """Decodes telemetry of a schema within some limits. Keeps time bounds and the shape of the payloads before.
 
@@ -67,7 +77,7 @@ class Decoder:
     def __init__(self, limits: DecodeLimits, schema: Schema) -> None:
         self._limits = limits
         self._columns = schema.columns
-        self._typed, self._reading = schema.typed, schema.reading
+        self._typed, self._reading, self._row = schema.typed, schema.reading, schema.row
         self._careful = tuple(one for one in schema.columns if one.careful)
         names = tuple(one.name for one in schema.columns)
         plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
@@ -92,6 +102,17 @@ class Decoder:
         if not self._since <= at < self._until:
             self._until = self._bound(at)
         return TimeBounds(self._since, self._until, self._earliest, self._latest)
+
+    def decode_each(
+        self, records: Sequence[Record], addresses: Sequence[Address | None], arrivals: Sequence[int]
+    ) -> DecodedRun:
+        """Decode the records that have an address, one after another; `arrivals` as for `decode`. Never raises."""
+        readings, rows = list[Reading | Rejected | None](), list[Row | None]()
+        for record, address, at in zip(records, addresses, arrivals, strict=True):
+            reading = self.decode(record, address, at) if address else None
+            readings.append(reading)
+            rows.append(None if reading is None or type(reading) is Rejected else self._row(reading))
+        return DecodedRun(readings, rows)
 
     def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
         """Decode a record of telemetry, which came in `at` (arrival.py), milliseconds since 1970. Never raises."""

@@ -7,11 +7,11 @@ alone.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from app.core.decode.decoder import Decoder, hashed_id, in_utc, long_capital_exponent, long_exponent
+from app.core.decode.decoder import DecodedRun, Decoder, hashed_id, in_utc, long_capital_exponent, long_exponent
 from app.core.decode.learned_shape import Unread
 from app.core.model.identity import is_own
 from app.core.model.keys import CACHED_TOPICS, device_key
@@ -28,14 +28,7 @@ _BEYOND = datetime.max.replace(tzinfo=UTC)  # for what is no time: no bounds all
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-
-class DecodedRun(NamedTuple):
-    """For each record its reading and its row. A record that is refused has a Rejected and no row, one that is no
-    telemetry has None and no row. Not every reading is a Reading; each has the attributes of one.
-    """
-
-    readings: Sequence[Any]
-    rows: Sequence[Row | None]
+DecodeRun = Callable[[Sequence[Record], Sequence[Address | None], Sequence[int]], DecodedRun]
 
 
 class RunDecoder:
@@ -51,17 +44,17 @@ class RunDecoder:
         """A batch begins."""
         self._decoder.begin()
 
+    def for_run(self, count: int) -> DecodeRun:
+        """What decodes a run of `count` records: together, or few of them one after another."""
+        return self._decoder.decode_each if count < FEW else self.decode
+
     def decode(
         self, records: Sequence[Record], addresses: Sequence[Address | None], arrivals: Sequence[int]
     ) -> DecodedRun:
         """Decode the records that have an address; `arrivals` as for Decoder.decode. Never raises."""
         shape = self._decoder.shape
-        if len(records) < FEW or shape.typed is Unread:
-            readings = [
-                address and self._decoder.decode(record, address, at)
-                for record, address, at in zip(records, addresses, arrivals, strict=True)
-            ]
-            return DecodedRun(readings, [self._row_of(reading) for reading in readings])
+        if shape.typed is Unread:
+            return self._decoder.decode_each(records, addresses, arrivals)
         typed = self._typed(shape.typed, records)
         self._check(typed, records, addresses, arrivals)
         plain = [one for one in typed if one is not None]

@@ -102,7 +102,7 @@ class Processor:
         output, devices, end = context.output, context.partition.devices, context.end
         rows, sources, version = output.rows, output.sources, self._rules.version
         addresses, arrivals, control = routed
-        decoded = self._decoder.decode(run, addresses, arrivals)
+        decoded = self._decoder.for_run(len(run))(run, addresses, arrivals)
         for record, address, at, reading, row in zip(run, addresses, arrivals, *decoded, strict=True):
             if left <= 0:
                 yield

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.decode.decoder import DecodeLimits, Decoder
-from app.core.decode.run_decoder import FAILURES_MAX, FEW, DecodedRun, RunDecoder
+from app.core.decode.decoder import DecodedRun, DecodeLimits, Decoder
+from app.core.decode.run_decoder import FAILURES_MAX, FEW, RunDecoder
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Reading, Rejected
 from app.core.routing.address import Address, address_of
