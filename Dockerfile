@@ -2,12 +2,14 @@
 # The packages are those of requirements.lock, each checked against its hash. To pin the base as well, build with
 # --build-arg BUILDER=python@sha256:... --build-arg BASE=python@sha256:... as your registry names them.
 # The sinks want 200 MB more, for Parquet and estimates of series: docker build --build-arg SINKS=true -t iot-stream-sinks .
+# Alerts to e-mail, chats and pagers want 30 MB more, in the image of the notifier: --build-arg CHANNELS=true.
 ARG BUILDER=python:3.11.14-bookworm
 ARG BASE=python:3.11.14-slim-bookworm
 
 FROM ${BUILDER} AS packages
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG SINKS=false
+ARG CHANNELS=false
 COPY requirements.lock /tmp/
 # Without symbols the packages take 91 MB, with them 156. Bytecode is made here, since the running image is read-only;
 # it is checked by no time stamp, so that two builds are alike.
@@ -16,6 +18,8 @@ RUN python -m venv --without-pip /opt/venv \
        -r /tmp/requirements.lock \
     && if [ "$SINKS" != true ]; then \
        pip --python /opt/venv/bin/python uninstall --quiet --yes pyarrow numpy datasketches; fi \
+    && if [ "$CHANNELS" != true ]; then \
+       pip --python /opt/venv/bin/python uninstall --quiet --yes apprise markdown oauthlib requests-oauthlib; fi \
     && rm -rf /opt/venv/lib/python3.11/site-packages/pyarrow/tests /opt/venv/lib/python3.11/site-packages/pyarrow/include \
     && find /opt/venv -type f \( -name '*.so' -o -name '*.so.*' \) -exec strip --strip-unneeded {} + \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib

@@ -146,7 +146,7 @@ async def test_a_name_is_never_sql(reader: Connection) -> None:
 
 
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
-READ = {"raw_telemetry", "active_alerts", "alert_history", "device_status", "rolling_averages"}
+READ = {"raw_telemetry", "active_alerts", "alert_history", "device_status", "rolling_averages", "muted_alerts"}
 
 
 async def test_the_role_reads_what_it_shows_and_writes_nothing(

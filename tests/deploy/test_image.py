@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app.cli.main import COMMANDS
 from app.ops.health import HealthServer
@@ -107,11 +108,27 @@ def test_its_command_exists() -> None:
 
 
 OF_SINKS = {"pyarrow", "numpy", "datasketches"}  # left out unless SINKS=true
+OF_CHANNELS = {"apprise", "markdown", "oauthlib", "requests-oauthlib"}  # left out unless CHANNELS=true
 
 
-def test_what_only_sinks_want_is_left_out_unless_asked_for() -> None:
-    (taken_out,) = re.findall(r'if \[ "\$SINKS" != true \]; then\s+pip .* uninstall .* --yes ([\w ]+);', TEXT)
-    assert set(taken_out.split()) == OF_SINKS
+@pytest.mark.parametrize(("argument", "packages"), [("SINKS", OF_SINKS), ("CHANNELS", OF_CHANNELS)])
+def test_what_only_sinks_or_channels_want_is_left_out_unless_asked_for(argument: str, packages: set[str]) -> None:
+    (taken_out,) = re.findall(rf'if \[ "\${argument}" != true \]; then\s+pip .*? uninstall .*? --yes ([\w -]+);', TEXT)
+    assert set(taken_out.split()) == packages
+
+
+def test_what_is_left_out_without_channels_is_wanted_by_nothing_else() -> None:
+    wanted_by: dict[str, set[str]] = {}
+    lock = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    for one in metadata.distributions():
+        if canonicalize_name(one.name) not in lock:
+            continue
+        for line in one.requires or ():
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                wanted_by.setdefault(canonicalize_name(need.name), set()).add(canonicalize_name(one.name))
+    for name in OF_CHANNELS - {"apprise"}:
+        assert wanted_by[name] <= OF_CHANNELS, name
 
 
 @pytest.mark.skipif(shutil.which("strip") is None, reason="strip is missing: apt-get install binutils")
@@ -122,7 +139,7 @@ def test_it_stays_below_260_mb_and_with_sinks_below_480(tmp_path: Path) -> None:
     names = [need.name for need in wanted if need.marker is None or need.marker.evaluate()]
     sizes = {name: size_of(name, tmp_path / "stripped") for name in names}
     assert len(sizes) > 30
-    lean = {name: size for name, size in sizes.items() if name not in OF_SINKS}
+    lean = {name: size for name, size in sizes.items() if name not in OF_SINKS | OF_CHANNELS}
     for packages, most in ((lean, 260), (sizes, 480)):
         assert sum(packages.values()) / 1e6 + BASE_MB < most, sorted(packages.items(), key=lambda item: -item[1])[:5]
 
