@@ -80,8 +80,11 @@ class ReceivedSpan:
 class OtlpReceiver:
     """Runs from `start` to `stop`; the spans of the whole time are at hand, in the order received."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool = True) -> None:
+        """`keep`: whether spans are kept, or only counted, as of a run of an hour."""
         self.requests = 0  # that reached it, whatever became of them
+        self.taken = 0  # spans
+        self._keep = keep
         self._spans: list[ReceivedSpan] = []
         self._lock = threading.Lock()
         self._mode = Mode.TAKE
@@ -159,16 +162,18 @@ class OtlpReceiver:
         if mode is Mode.FAIL:
             return False
         with self._lock:
-            self._spans += _spans(request)
+            self.taken += sum(len(scope.spans) for each in request.resource_spans for scope in each.scope_spans)
+            if self._keep:
+                self._spans += _spans(request)
         if mode is Mode.SLOW:
             time.sleep(SLOW_SECONDS)
         return True
 
 
 @contextmanager
-def receiver() -> Iterator[OtlpReceiver]:
-    """A started receiver, stopped afterwards."""
-    made = OtlpReceiver()
+def receiver(keep: bool = True) -> Iterator[OtlpReceiver]:
+    """A started receiver, stopped afterwards; `keep`: whether it keeps the spans, or only counts them."""
+    made = OtlpReceiver(keep)
     made.start()
     try:
         yield made

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
@@ -26,6 +28,11 @@ class Subject:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
 
+    def cpu(self) -> float:
+        """CPU seconds since the worker's start. Raises psutil.NoSuchProcess when the worker has ended and is gone."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
     def metrics(self) -> dict[str, float]:
         """Values of the metrics without labels; empty while the worker does not answer."""
         try:
@@ -42,8 +49,11 @@ class Subject:
 
 
 @contextmanager
-def worker(settings: Settings, home: str) -> Iterator[Subject]:
-    """`faust -A app worker` with these settings; the log is printed when the worker fails."""
+def worker(settings: Settings, home: str, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[Subject]:
+    """`faust -A app worker` with these settings; the log is printed when the worker fails.
+
+    `home` is the directory of its state and its log; `more` are further variables.
+    """
     environment = {
         **os.environ,
         "IOT_APP": settings.app,
@@ -52,6 +62,7 @@ def worker(settings: Settings, home: str) -> Iterator[Subject]:
         "IOT_DATABASE_URL": settings.database_url.get_secret_value(),
         "IOT_METRICS_PORT": str(settings.metrics_port),
         "IOT_STATE_DIR": f"{home}/state",
+        **more,
     }
     faust = Path(sys.executable).with_name("faust")
     with open(f"{home}/worker.log", "w") as log:
