@@ -6,6 +6,7 @@ itself, up to its timeout (OTEL_EXPORTER_OTLP_TIMEOUT, 10 s).
 """
 
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -114,6 +115,7 @@ class SpanQueue:
         while spans := self._take():
             if not self._send(spans):
                 self._drop(len(spans))
+                spans.clear()  # a failed try leaves cycles of errors and frames, and this list would stay in them
                 self._report()
                 if self._stopping:
                     return
@@ -148,3 +150,4 @@ class SpanQueue:
                 cure="is OTEL_EXPORTER_OTLP_ENDPOINT right, and the collector there? Messages go on without traces",
             )
             self._logged, self._lost = now, 0
+            gc.collect(0)  # those cycles have the request; a worker looks for cycles seldom (allocator.py)
