@@ -37,27 +37,43 @@ def test_a_short_run_has_a_third_of_it_for_the_warm_up() -> None:
     assert short.growth == pytest.approx((165 - 75) / 300 * 40)  # medians of 60 to 90 s and of 150 to 180 s
 
 
+def raised(by: float) -> Outcome:
+    """`by` MB more from the start on, and no other growth."""
+    return replace(run(), samples=[one._replace(rss=one.rss + by) for one in run().samples])
+
+
+REFERENCE = replace(run(), name="takes")
+
+
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
         (replace(run(), messages=359_999, rows=359_999), "1 of 360,000 messages are not stored"),
         (replace(run(), rows=360_002), "2 messages are stored twice"),
-        (run(30), "the memory grew by 27.0 MB, more than 20.0"),
+        (run(30), "the memory grew by 27.0 MB more than takes, over 20.0"),
+        (raised(25), "25.0 MB more memory at the end than takes, over 20.0"),
         (replace(run(), asked=0), "no span reached the collector"),
         (replace(run(), samples=[one._replace(dropped=0.0) for one in run().samples]), "no span was dropped"),
     ],
 )
 def test_what_is_wrong_is_said(outcome: Outcome, words: str) -> None:
-    (line,) = outcome.wrong(20, outage=True)
-    assert line.startswith("hangs: ")
-    assert words in line
+    lines = outcome.wrong(REFERENCE, 20, outage=True)
+    assert all(line.startswith("hangs: ") for line in lines)
+    assert any(words in line for line in lines)
+    assert len(lines) == (2 if "grew" in words else 1)  # what has grown has more at the end too
+
+
+def test_growth_of_the_reference_too_is_none_of_the_outage() -> None:
+    assert run(60).wrong(replace(run(60), name="takes"), 5, outage=True) == []
 
 
 def test_nothing_is_wrong_with_a_flat_run() -> None:
-    assert run().wrong(20, outage=True) == []
-    assert replace(run(), asked=None).wrong(20, outage=True) == []  # nobody listens where connections are refused
+    assert run().wrong(REFERENCE, 20, outage=True) == []
+    assert (
+        replace(run(), asked=None).wrong(REFERENCE, 20, outage=True) == []
+    )  # nobody listens where connections are refused
     quiet = replace(run(), samples=[one._replace(dropped=0.0) for one in run().samples])
-    assert quiet.wrong(20, outage=False) == []
+    assert quiet.wrong(REFERENCE, 20, outage=False) == []
 
 
 def test_the_table_compares_the_cpu_with_that_of_the_first() -> None:
