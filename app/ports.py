@@ -30,7 +30,8 @@ class Process(Protocol):
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         """Work out all that `batch` asks of the world, and return it; each yield is a pause, in which others may run.
 
-        `now` is in seconds since 1970.
+        `now` is in seconds since 1970. Of a batch that asks too much the last records may be left over
+        (BatchOutput.left_over): they come as the next batch.
         """
 
     def closed(self, batch: Batch) -> None:
@@ -121,7 +122,7 @@ class PathTracing(Protocol):
         """Step 1: `batch` was taken, and waits for its turn."""
 
     def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
-        """Step 2 took so many seconds; `batch` may be several that were taken, joined."""
+        """Step 2 took so many seconds; `batch` may be several that were taken, joined, or a part of one."""
 
     def storing(self, batch: Batch, work: BatchOutput) -> None:
         """Step 4 begins."""

@@ -20,6 +20,9 @@ from app.ports import Seconds
 # and the closings of batches with alerts.
 CLOSE_SECONDS = 0.1
 CLOSE_ROWS = 1000
+# A partition of which so many bytes of alerts are stored and not closed waits: while Kafka stands still PostgreSQL may
+# not, and the alerts of the next batch would be the next megabytes.
+UNCLOSED_MAX = 8 << 20
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -47,6 +50,8 @@ class Finalizer:
         self._close, self._spawn, self._given_up = close, spawn, given_up
         self._stored: list[StoredBatch] = []
         self._rows = 0  # of `_stored`
+        self._unclosed: dict[int, int] = {}  # by partition: bytes (BatchOutput.weight) of what is stored and not closed
+        self._fewer = asyncio.Event()  # set when it has become less
         self._closer: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
         self.lost_epoch = -1  # a batch of this epoch was stored and not closed: no more batches of the epoch are
@@ -57,10 +62,18 @@ class Finalizer:
             raise TransientError("a batch stored before this batch was not closed")
         self._stored.append(stored)
         self._rows += len(stored.work.rows)
+        if weight := stored.work.weight:
+            self._unclosed[stored.batch.partition] = self._unclosed.get(stored.batch.partition, 0) + weight
         if stored.work.alerts or self._rows >= CLOSE_ROWS:
             self._urgent.set()
         if self._closer is None or self._closer.done():
             self._closer = self._spawn(self._close_all())
+
+    async def room(self, partition: int) -> None:
+        """Wait while the alerts of the partition that are stored and not closed fill too much memory."""
+        while self._unclosed.get(partition, 0) >= UNCLOSED_MAX:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def hurry(self) -> None:
         """Close the stored batches now."""
@@ -70,6 +83,7 @@ class Finalizer:
         """Forget the batches that were not closed: they come again."""
         self._stored.clear()
         self._rows = 0
+        self._take_off(None)
 
     async def _close_all(self) -> None:
         while self._stored:
@@ -81,6 +95,7 @@ class Finalizer:
             together, self._stored, self._rows = self._stored, [], 0
             try:
                 await self._close(together)
+                self._take_off(together)
             except TransientError as error:  # interrupted: these batches come again
                 for stored in self._lose(together):
                     self._given_up(stored.batch, str(error))
@@ -92,4 +107,14 @@ class Finalizer:
         """Close no more batches of this epoch; returns all batches that are not closed."""
         self.lost_epoch = together[-1].batch.epoch
         lost, self._stored, self._rows = together + self._stored, [], 0
+        self._take_off(None)
         return lost
+
+    def _take_off(self, closed: list[StoredBatch] | None) -> None:
+        """These are no longer stored and not closed; None: none are."""
+        if closed is None:
+            self._unclosed.clear()
+        for stored in closed or ():
+            if stored.work.weight:
+                self._unclosed[stored.batch.partition] -= stored.work.weight
+        self._fewer.set()

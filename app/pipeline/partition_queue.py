@@ -8,13 +8,12 @@ Each epoch has queues of its own. Batches of an epoch before were drained, and n
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import Enum
-from itertools import chain
 from typing import NamedTuple
 
 from app.core.batch.batch import Batch
-from app.core.model.records import Record
+from app.pipeline.batch_parts import CoalescedBatch, split
 
 
 class CoalesceLimit(NamedTuple):
@@ -22,27 +21,6 @@ class CoalesceLimit(NamedTuple):
 
     rows: int = 5000
     bytes: int = 1 << 20  # of payload
-
-
-class CoalescedBatch:
-    """Batches that follow one another, as one (app.core.batch.batch.Batch)."""
-
-    def __init__(self, parts: Sequence[Batch]) -> None:
-        """`parts` are of one partition and epoch, in order; two of them at least."""
-        first, last = parts[0], parts[-1]
-        self.parts = parts
-        self.topic, self.partition, self.epoch = first.topic, first.partition, first.epoch
-        self.first_offset, self.next_offset = first.first_offset, last.next_offset
-        self.records: Sequence[Record] = list(chain.from_iterable(part.records for part in parts))
-
-    def current(self) -> bool:
-        """False once any of the parts is someone else's: none of them is acked then."""
-        return all(part.current() for part in self.parts)
-
-    async def ack(self) -> None:
-        """Ack the parts in their order."""
-        for part in self.parts:
-            await part.ack()
 
 
 class StoreOutcome(Enum):
@@ -55,9 +33,9 @@ class StoreOutcome(Enum):
 class PartitionQueue:
     """Batches of one partition and epoch, in offset order, and the tasks of the batches before."""
 
-    def __init__(self, most: CoalesceLimit) -> None:
+    def __init__(self, partition: int, most: CoalesceLimit) -> None:
         """`most`: how much is joined into one batch."""
-        self._most = most
+        self.partition, self._most = partition, most
         self._waiting: deque[Batch] = deque()
         self.processing: asyncio.Task[None] | None = None  # takes what waits
         self.storing: asyncio.Task[StoreOutcome] | None = None  # of the batch that was processed last
@@ -86,6 +64,14 @@ class PartitionQueue:
             parts.append(waiting.popleft())
         return parts[0] if len(parts) == 1 else CoalescedBatch(parts)
 
+    def leave_over(self, batch: Batch, count: int) -> Batch:
+        """Let the last `count` records of a batch that was taken wait again, in front; returns the batch without
+        them.
+        """
+        first, rest = split(batch, count)
+        self._waiting.extendleft(reversed(rest))
+        return first
+
     def clear(self) -> None:
         """Let go of all batches that wait: they come again."""
         self._waiting.clear()
@@ -107,7 +93,7 @@ class PartitionQueues:
         key = (batch.epoch, batch.partition)
         if key not in self._queues:
             self._queues = {known: queue for known, queue in self._queues.items() if known[0] == batch.epoch}
-            self._queues[key] = PartitionQueue(self._most)
+            self._queues[key] = PartitionQueue(batch.partition, self._most)
         queue = self._queues[key]
         queue.put(batch)
         return queue

@@ -51,6 +51,7 @@ class Pipeline:
     async def _process_waiting(self, queue: PartitionQueue) -> None:
         """Step 2 of a partition's batches, one ahead of the batch that is stored; what comes meanwhile is joined."""
         while queue and await self._holds_partitions():
+            await self._finalizer.room(queue.partition)
             previous, batch = queue.storing, queue.take()
             storing: asyncio.Task[StoreOutcome] | None = None
             await self._slots.acquire()
@@ -60,6 +61,8 @@ class Pipeline:
                     work = await self._processed(batch) if batch.current() else None  # 2 decode, step rules: pure
                 if work and batch.current():
                     seconds = Seconds(process=time.perf_counter() - begin)
+                    if work.left_over:  # it alerts too much for one batch: the rest is the next
+                        batch = queue.leave_over(batch, work.left_over)
                     self._ports.tracing.processed(batch, work, seconds.process)
                     storing = queue.storing = self._spawn(self._store(batch, work, previous, seconds))
                     storing.add_done_callback(lambda _: self._slots.release())

@@ -24,6 +24,9 @@ class DatabaseSettings(BaseModel, frozen=True):
     database_key_file: KeyFile = Field(None, description="key of the certificate; default: in the certificate's file")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
     batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
+    batch_alerts_max_bytes: PositiveInt = Field(
+        8 << 20, description="estimated memory of its alerts with which a batch ends early; the rest is the next batch"
+    )
     buffer_max_bytes: PositiveInt = Field(
         64 << 20, description="most memory fetched and not yet stored records may take"
     )

@@ -139,6 +139,7 @@ def _processor(
         set_back_after=settings.clock_back_readings,
         home=backends.home,
         limit=states.limit if states is not None else None,
+        output_max=settings.batch_alerts_max_bytes,
     )
 
 

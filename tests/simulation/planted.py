@@ -37,6 +37,7 @@ from app.settings import Settings
 from app.stream.batch_reader import BatchReader
 from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_logs as logs
+from tests.simulation import planted_splits as splits
 from tests.simulation import planted_states as remembered
 from tests.simulation.client import SimApp
 from tests.simulation.consumer import SimConsumer, SimSeekBack
@@ -292,6 +293,8 @@ plant(
     GoesOnAfterABatchGivenUp, ClosesALostEpoch,
 )  # fmt: skip
 plant("pipeline", remembered.PutsLastValuesBeforeRows)
+plant("pipeline", splits.AcksAWholeWithItsFirstPart, splits.LosesWhatIsLeftOver)
+plant("processor", splits.TellsBatchesByTheirEnd)
 plant(
     "states", remembered.ForgetsTheAppliedOffset, remembered.AlertsAgainOnReplay, remembered.ForgetsWhatItLeftOut,
     remembered.ForgetsThatSilenceWasTold, remembered.GoesStaleAgainAfterARestart,

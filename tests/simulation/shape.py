@@ -24,6 +24,7 @@ class Shape:
     direct_min_rows: int = 0  # from so many rows on COPY may go straight into the table; 0: never
     late_after: float | None = None
     probe: float = 0.0
+    alerts_max_bytes: int = 8 << 20  # with so many bytes of alerts a batch ends
     shuffled: bool = True
     edits: bool = False
     in_memory: int = IN_MEMORY
@@ -51,7 +52,8 @@ def draw_shape(seed: str) -> Shape:
     )
     produce = random.Random(f"{seed} produce").choice((1 << 30, 1 << 30, 1 << 30, 2, 1))
     direct = random.Random(f"{seed} COPY").choice((0, 1, 1, 2))
-    shape = replace(shape, produce_records=produce, direct_min_rows=direct)
+    alerts = random.Random(f"{seed} alerts").choice((8 << 20, 1, 1, 2500))  # 1: each alert ends a batch
+    shape = replace(shape, produce_records=produce, direct_min_rows=direct, alerts_max_bytes=alerts)
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
     shape = replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
@@ -73,7 +75,7 @@ def settings(shape: Shape) -> Settings:
     """The settings of the workers. How few records a poll brings is no setting: waiting batches are joined as ever."""
     return _settings(
         shape.partitions, shape.copy_min_rows, shape.direct_min_rows, shape.late_after, shape.probe, shape.in_memory,
-        shape.sampled, shape.watched,
+        shape.sampled, shape.watched, shape.alerts_max_bytes,
     )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def _settings(
     in_memory: int,
     sampled: bool,
     watched: bool,
+    alerts_max_bytes: int,
 ) -> Settings:
     values = {
         "kafka_partitions": partitions,
@@ -94,6 +97,7 @@ def _settings(
         "direct_copy_min_rows": direct_min_rows,
         "late_after": late_after,
         "breaker_probe": probe,
+        "batch_alerts_max_bytes": alerts_max_bytes,
         "devices_in_memory": in_memory,
         "clock_back_readings": 0 if sampled else SET_BACK_AFTER,
         "offline_after": OFFLINE_AFTER if watched else 0.0,

@@ -55,6 +55,12 @@ def adopted(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
         yield Effect(Statement.ADOPT_AVERAGES, (user_id, device_id))
 
 
+# What an event takes as a struct, as effects and as part of its device's state; and how often its text is in memory,
+# from the state to what is on its way to PostgreSQL and Kafka.
+EVENT_OVERHEAD = 1000
+TEXT_COPIES = 4
+
+
 def history_effect(event: AlertEvent, text: bytes) -> Effect:
     """The row of alert_history about a transition; `text` is the event as JSON."""
     ids = (event.alert_id, event.status.value, event.repeat or 0, event.user_id, event.device_id, event.rule_id)
@@ -95,6 +101,7 @@ def emit(work: BatchOutput, record: Record, events: Iterable[AlertEvent], way: s
         if way:
             event = msgspec.structs.replace(event, way=way)
         text = to_json(event)
+        work.weight += EVENT_OVERHEAD + TEXT_COPIES * len(text)
         if event.suppressed is True:
             work.suppressed += 1
         else:

@@ -29,7 +29,7 @@ class BatchOutput(Struct, gc=False):
     `sources[i]`.
     """
 
-    end: int = 0  # offset after the batch
+    begin: int = 0  # offset at which the batch begins: no two batches of an epoch and partition begin at the same
     rows: list[Row] = []
     sources: list[Any] = []  # the Record of each row, for rows that the database may refuse
     effects: list[Effect] = []
@@ -58,6 +58,8 @@ class BatchOutput(Struct, gc=False):
     set_back: list[ClockSetback] = []  # clocks of devices that were set back
     skews: list[float] = []  # of devices whose clock was looked at: seconds that a reading was ahead of its arrival
     oldest: float | None = None  # event time of the first row, seconds since 1970
+    weight: int = 0  # estimated bytes of memory of the alerts above and of the large states
+    left_over: int = 0  # how many of the last records were left to the next batch: this output had grown too large
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count `number` records of a kind."""

@@ -77,7 +77,7 @@ class DevicePresence:
         self.note_ms = 0  # a record before then only says that the device is still there; 0: there is more to do
         self.seen = -1  # offset of the device's latest record in this epoch
         self.seen_at = 0.0  # when this worker read that record, by its own clock, seconds since 1970
-        self.seen_in = -1  # the end offset of the batch in which the presence was noted last
+        self.seen_in = -1  # the offset at which the batch begins in which the presence was noted last
         self.claimed = False  # a claim that the device is silent is under way
         self.timer = 0.0  # when the sweeper looks at the device, seconds since 1970; 0: never
         self.node: DevicePresence | None = None

@@ -53,7 +53,7 @@ class PresenceTracker:
         later records in the batch only the time counts, the `last_ms` of a device that is online; its node has to hear
         of each record.
         """
-        presence.seen_in = work.end
+        presence.seen_in = work.begin
         if presence is UNWATCHED:
             return
         presence.seen_at = now
@@ -79,7 +79,7 @@ class PresenceTracker:
         self, work: BatchOutput, registry: PresenceRegistry, node: DevicePresence, record: Record, at: int, now: float
     ) -> None:
         """A record of a node's sensor came: a sign of life of the node, too."""
-        if node.seen_in != work.end:
+        if node.seen_in != work.begin:
             self.on_record(work, registry, node, record, at, now)
         elif node.online:
             node.last_ms = at

@@ -6,10 +6,10 @@ from app.core.alerts.outputs import active_effects, unmuted_effects
 from app.core.batch.batch import Batch
 from app.core.batch.effects import Effect
 from app.core.batch.output import BatchOutput
-from app.core.model.records import Kind
+from app.core.model.records import Kind, Record
 from app.core.processing.batch_context import BatchContext
-from app.core.processing.cached_device import CachedDevice
-from app.core.processing.device_cache import WEIGHS_ONE, DeviceCache
+from app.core.processing.cached_device import WEIGHS_ONE, CachedDevice
+from app.core.processing.device_cache import DeviceCache
 from app.core.processing.sampled_step import average_effects
 from app.core.state.device_state import encode
 from app.core.state.keys import MARK_KEY
@@ -19,18 +19,28 @@ MARK_SECONDS = 5.0  # a mark alone is stored at most this often; together with s
 
 
 def finish(context: BatchContext, batch: Batch, devices: DeviceCache, telemetry: int) -> BatchOutput:
-    """Put the states, the effects and the mark of the whole batch into its output, which is returned; so many of its
-    records were telemetry.
+    """Put the states, the effects and the mark of the batch up to where it was cut into its output, which is returned;
+    so many of these records were telemetry.
     """
-    output = context.output
+    output, last, end = context.output, batch.records[-1], batch.next_offset
+    if context.cut is not None:
+        last, end = _leave_over(output, batch, context.cut), context.cut
     output.count(Kind.TELEMETRY, telemetry)
     if output.rows:
         output.oldest = output.rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
     _encode_moved(context, devices)
     output.gather(context.partition.registry.adopted)
-    context.partition.stepped = context.end
-    _mark(context, batch)
+    context.partition.stepped = end
+    _mark(context, end, last)
     return output
+
+
+def _leave_over(output: BatchOutput, batch: Batch, cut: int) -> Record:
+    """Leave the records from offset `cut` on to the next batch; returns the last record before."""
+    stepped = sum(record.offset < cut for record in batch.records)
+    output.left_over = len(batch.records) - stepped
+    output.annotated = [record for record in output.annotated if record.offset < cut]
+    return batch.records[stepped - 1]
 
 
 def _encode_moved(context: BatchContext, devices: DeviceCache) -> None:
@@ -64,10 +74,12 @@ def _set_alarms(context: BatchContext, device: CachedDevice, touched: Iterable[s
             registry.heard[alarm] = now
 
 
-def _mark(context: BatchContext, batch: Batch) -> None:
-    """Note that everything of the batch was stepped; after the states, so that a mark never runs ahead of them."""
+def _mark(context: BatchContext, end: int, last: Record) -> None:
+    """Note that everything before offset `end` was stepped, the record `last` too; after the states, so that a mark
+    never runs ahead of them.
+    """
     output, partition, now = context.output, context.partition, context.clock
-    offset, log = batch.next_offset - 1, partition.log
+    offset, log = end - 1, partition.log
     if offset <= partition.mark:  # a replay
         return
     partition.mark = offset
@@ -75,5 +87,5 @@ def _mark(context: BatchContext, batch: Batch) -> None:
         if not log.generation:
             output.states[MARK_KEY] = b"%d" % offset
         if log.identity:
-            output.states[LOG_KEY] = note(log, offset, batch.records[-1].timestamp)
+            output.states[LOG_KEY] = note(log, offset, last.timestamp)
         partition.marked_at = now

@@ -14,7 +14,7 @@ from app.core.presence.device_classes import NOBODY, DeviceClasses
 from app.core.presence.device_presence import PREFIX, is_sensor
 from app.core.presence.online_count import OnlineCount
 from app.core.presence.registry import MASS_PREFIX, UNWATCHED, PresenceRegistry
-from app.core.processing.cached_device import CachedDevice, Name, PartitionState, key_of, name_of
+from app.core.processing.cached_device import WEIGHS_ONE, CachedDevice, Name, PartitionState, key_of, name_of
 from app.core.processing.device_limit import DeviceLimit
 from app.core.processing.eviction import EvictionPool
 from app.core.rules.rule import Rule
@@ -30,9 +30,6 @@ Home = Callable[[bytes], int]  # the partition that the records with a key go to
 
 Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
 IN_MEMORY = 100_000  # devices; each takes some 800 bytes
-# Bytes of a stored state, beyond which a device counts as two in memory, and so on: a device with 40 rolling windows
-# takes 14 kB in the store and 110 kB in memory, which invented devices would fill. Most states have 30 to 100 bytes.
-WEIGHS_ONE = 256
 
 
 class DeviceCache:

@@ -20,14 +20,14 @@ class PresenceStep:
         if presence is None:
             presence = device.presence = batch.partition.registry.of(device.name, sensor)
         presence.seen = record.offset
-        if presence.seen_in == batch.end:
+        if presence.seen_in == batch.begin:
             if presence.online:
                 presence.last_ms = at
                 if presence.node is not None:
                     registry = batch.partition.registry
                     self._tracker.on_node_record(batch.output, registry, presence.node, record, at, batch.clock)
         elif at < presence.note_ms and presence.node is None:
-            presence.seen_in, presence.seen_at, presence.last_ms = batch.end, batch.clock, at
+            presence.seen_in, presence.seen_at, presence.last_ms = batch.begin, batch.clock, at
         else:
             skew = reading.time.timestamp() - at / 1000
             self._tracker.on_record(batch.output, batch.partition.registry, presence, record, at, batch.clock, skew)

@@ -8,6 +8,7 @@ its first state starts from there, so that replaying history alerts nobody, also
 """
 
 from collections.abc import Generator, Sequence
+from math import inf
 
 from app.core.batch.batch import Batch
 from app.core.batch.output import EMPTY, HISTORY, BatchOutput
@@ -53,12 +54,14 @@ class Processor:
         set_back_after: int = 5,
         home: Home | None = None,
         limit: DeviceLimit | None = None,
+        output_max: float = inf,
     ) -> None:
         """`rules` are compiled for readings of `schema`. `classes` say which devices are watched for being there,
         `note_every` seconds their last_seen is noted.
 
         `in_memory` devices are kept between batches. For `log_of`, `unreadable`, `home`, `limit` see device_cache.py.
         After `set_back_after` readings in a row a device's clock is believed to be set back (clock_back.py); 0: never.
+        With alerts and large states of `output_max` bytes a batch ends; the rest is left over (BatchOutput.left_over).
         """
         self._router, self._decoder = RunRouter(), RunDecoder(Decoder(limits, schema), schema)
         self._rules = rules
@@ -66,6 +69,7 @@ class Processor:
         self._devices = self.partitions
         self._watching, tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance, rules.muted_until)
         self._step, self._presence = ReadingStep(set_back_after), PresenceStep(tracker)
+        self._output_max = output_max
         self._other = ControlRecords(self._devices, tracker, schema, watching=classes.watching)
 
     def __call__(self, batch: Batch, now: float) -> BatchOutput:
@@ -79,32 +83,43 @@ class Processor:
                 return work
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        """All that `batch` asks of the world, with a pause after every SLICE records. A batch ends before the next."""
+        """All that `batch` asks of the world, with a pause after every SLICE records. A batch ends before the next; one
+        that alerts too much ends early, so that one reading of many devices with many rules fills no memory.
+        """
         context, records = self._begin(batch, now), batch.records
         telemetry, left = 0, SLICE
         for start in range(0, len(records), SLICE):
             run = records[start : start + SLICE] if len(records) > SLICE else records
             if left <= 0:
+                if context.full:
+                    context.cut = run[0].offset
+                    break
                 yield
                 left += SLICE
             routed = self._router.route(run, context.output.annotated)
-            found = len(run) - routed.addresses.count(None)
             left = yield from self._steps(context, run, routed, left)
+            found = _telemetry(run, routed, context.cut)
             telemetry, left = telemetry + found, left - found
+            if context.cut is not None:
+                break
         return finish(context, batch, self._devices, telemetry)
 
     def _steps(
         self, context: BatchContext, run: Sequence[Record], routed: RoutedRun, left: int
     ) -> Generator[None, None, int]:
         """Step one record after another; `left` records may still follow without a pause, and are returned. An alert
-        event counts as a record: a reading may open and close the alerts of 200 rules.
+        event counts as a record: a reading may open and close the alerts of 200 rules. Ends at `context.cut` once the
+        output is full.
         """
-        output, devices, end = context.output, context.partition.devices, context.end
+        output, devices, begin = context.output, context.partition.devices, context.begin
         rows, sources, version = output.rows, output.sources, self._rules.version
         addresses, arrivals, control = routed
         decoded = self._decoder.for_run(len(run))(run, addresses, arrivals)
         for record, address, at, reading, row in zip(run, addresses, arrivals, *decoded, strict=True):
             if left <= 0:
+                if context.full:
+                    context.cut = record.offset
+                    return left
                 yield
                 left += SLICE
             if address is None:
@@ -121,7 +136,7 @@ class Processor:
             if self._watching and not address.retained:
                 seen = device.presence
                 if (
-                    seen is not None and seen.seen_in == end and seen.node is None
+                    seen is not None and seen.seen_in == begin and seen.node is None
                 ):  # asked here too: a call takes longer
                     seen.seen = record.offset
                     if seen.online:
@@ -138,7 +153,8 @@ class Processor:
         clock = int(now * 1000)  # ms
         self._router.begin(clock)
         self._decoder.begin()
-        return BatchContext(BatchOutput(batch.next_offset), self._devices.partition(batch.epoch, batch.partition), now)
+        partition = self._devices.partition(batch.epoch, batch.partition)
+        return BatchContext(BatchOutput(batch.records[0].offset), partition, now, self._output_max)
 
     def _control(self, context: BatchContext, record: Record, address: Address | Rejected, at: int) -> int:
         """Do what a record asks for that is no telemetry; returns as how many records of telemetry it counts."""
@@ -146,8 +162,10 @@ class Processor:
             context.output.count(Kind.UNKNOWN)
             _refuse(context.output, address)
             return 0
+        before = len(context.output.alert_effects)
         self._other(context, record, address, at)
-        return 1 + len(record.value or b"") // OTHER_BYTES
+        caused = len(context.output.alert_effects) - before
+        return context.steps(1 + len(record.value or b"") // OTHER_BYTES + caused)
 
     def _comes_again(self, device: CachedDevice, record: Record, at: int) -> bool:
         """Whether the record is a redelivery of a message without a time, whose row would have another key."""
@@ -163,6 +181,12 @@ class Processor:
     def devices(self) -> int:
         """How many devices are kept in memory."""
         return self._devices.count
+
+
+def _telemetry(run: Sequence[Record], routed: RoutedRun, cut: int | None) -> int:
+    """How many records of the run, before offset `cut` if there is one, are telemetry."""
+    stepped = len(run) if cut is None else sum(record.offset < cut for record in run)
+    return stepped - routed.addresses[:stepped].count(None)
 
 
 def _leave_out(output: BatchOutput, found: Reading | Rejected) -> None:

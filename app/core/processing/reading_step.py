@@ -24,12 +24,12 @@ class ReadingStep:
         self, batch: BatchContext, device: CachedDevice, state: DeviceState, record: Record, reading: Reading, at: int
     ) -> int:
         """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms
-        since 1970. Returns the number of alert events, each of which takes as long as a quiet reading or longer.
+        since 1970. Returns as how many more quiet readings it counts: an event, or an open alert, takes as long.
         """
         offset, time, watch, second = record.offset, reading.time, device.watch, at // 1000
         if self._second != second:
             self._second, self._latest = second, latest_allowed(second)
-        if device.moved_in != batch.end:  # asked here too: a call takes longer
+        if device.moved_in != batch.begin:  # asked here too: a call takes longer
             batch.move(device)
         in_time = state.latest <= time <= self._latest and state.back is None
         if in_time and watch.sampling is None and not state.episodes and watch.quiet(reading):  # nearly all
@@ -48,4 +48,4 @@ class ReadingStep:
                 batch.output.drop_last("cov")
         if events:
             emit(batch.output, record, events, state.way)
-        return len(events)
+        return batch.steps(max(len(events), len(state.episodes) - 1))
