@@ -48,9 +48,12 @@ class Devices:
         await self._producer.send(self._site.settings.kafka_topic, value, key, headers=headers)
 
 
-@pytest.fixture
-async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path) -> Site:
+@pytest.fixture(params=[8 << 20, 1], ids=["one batch", "a batch for each alert"])
+async def site(
+    kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path, request: Any
+) -> Site:
     more = {"kafka_partitions": 1, "kafka_instance_id": "dying"}  # back within the session: it has its partition back
+    more["batch_alerts_max_bytes"] = request.param
     made = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, more)
     await made.prepare([HOT])
     return made
