@@ -3,6 +3,7 @@
 from math import inf
 
 from app.core.batch.output import BatchOutput
+from app.core.model.records import Record
 from app.core.processing.cached_device import WEIGHS_ONE, CachedDevice, PartitionState
 
 ENDS_SLICE = 1 << 30  # more records than any slice has
@@ -20,10 +21,12 @@ class BatchContext:
         self.cut: int | None = None  # offset of the first record that is left to the next batch; None: there is none
         self.moved: list[CachedDevice] = []
 
-    @property
-    def full(self) -> bool:
-        """Whether the batch has to end here."""
-        return self.output.weight >= self.most
+    def ends_before(self, record: Record) -> bool:
+        """Whether the output is full; the batch is then cut before this record."""
+        if self.output.weight < self.most:
+            return False
+        self.cut = record.offset
+        return True
 
     def steps(self, count: int) -> int:
         """As how many records a record counts that takes as long as `count`: none follows in this slice once the output

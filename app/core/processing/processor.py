@@ -91,8 +91,7 @@ class Processor:
         for start in range(0, len(records), SLICE):
             run = records[start : start + SLICE] if len(records) > SLICE else records
             if left <= 0:
-                if context.full:
-                    context.cut = run[0].offset
+                if context.ends_before(run[0]):
                     break
                 yield
                 left += SLICE
@@ -113,17 +112,15 @@ class Processor:
         """
         output, devices, begin = context.output, context.partition.devices, context.begin
         rows, sources, version = output.rows, output.sources, self._rules.version
-        addresses, arrivals, control = routed
-        decoded = self._decoder.for_run(len(run))(run, addresses, arrivals)
-        for record, address, at, reading, row in zip(run, addresses, arrivals, *decoded, strict=True):
+        decoded = self._decoder.for_run(len(run))(run, routed.addresses, routed.arrivals)
+        for record, address, at, reading, row in zip(run, *routed[:2], *decoded, strict=True):
             if left <= 0:
-                if context.full:
-                    context.cut = record.offset
+                if context.ends_before(record):
                     return left
                 yield
                 left += SLICE
             if address is None:
-                left -= self._control(context, record, next(control), at)
+                left -= self._control(context, record, next(routed.control), at)
                 continue
             if row is None or type(reading) is Rejected or (address.retained and not is_dated(record.value or b"")):
                 _leave_out(output, reading)
@@ -134,10 +131,8 @@ class Processor:
             if device is None or device.rules_version != version:
                 device = self._devices.watched(context.partition, name)
             if self._watching and not address.retained:
-                seen = device.presence
-                if (
-                    seen is not None and seen.seen_in == begin and seen.node is None
-                ):  # asked here too: a call takes longer
+                seen = device.presence  # asked here too: a call takes longer
+                if seen is not None and seen.seen_in == begin and seen.node is None:
                     seen.seen = record.offset
                     if seen.online:
                         seen.last_ms = at
