@@ -14,8 +14,7 @@ from app.core.batch.output import BatchOutput
 from app.core.decode.decoder import DecodeLimits
 from app.core.model.records import Kind, Reason, Record, Stage
 from app.core.processing.batch_end import MARK_SECONDS
-from app.core.processing.cached_device import CachedDevice
-from app.core.processing.device_cache import WEIGHS_ONE
+from app.core.processing.cached_device import WEIGHS_ONE, CachedDevice
 from app.core.processing.processor import OTHER_BYTES, SLICE, Processor
 from app.core.state.device_state import decode
 from app.core.state.keys import MARK_KEY

@@ -61,7 +61,10 @@ def parts_of(
     """The outputs of the parts; before the part `crash_at` a new worker begins with what is stored."""
     book, states = RuleBook(DEFAULT), dict[bytes, bytes]()
     assert book.apply([("u", msgspec.json.encode(rules).decode())]) == []
-    made = lambda: Processor(DecodeLimits(), DEFAULT, book, lambda _, key: states.get(key), output_max=most)  # noqa: E731
+
+    def made() -> Processor:
+        return Processor(DecodeLimits(), DEFAULT, book, lambda _, key: states.get(key), output_max=most)
+
     processor, number = made(), 0
     while records:
         if number == crash_at:
