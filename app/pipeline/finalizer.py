@@ -115,6 +115,7 @@ class Finalizer:
         if closed is None:
             self._unclosed.clear()
         for stored in closed or ():
-            if stored.work.weight:
-                self._unclosed[stored.batch.partition] -= stored.work.weight
+            if weight := stored.work.weight:  # 0 where all was forgotten meanwhile
+                partition = stored.batch.partition
+                self._unclosed[partition] = max(0, self._unclosed.get(partition, 0) - weight)
         self._fewer.set()
